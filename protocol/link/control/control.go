@@ -52,14 +52,17 @@ func (c Config) withDefaults() Config {
 
 // RefusedError is the peer's Welcome that refuses the link.
 type RefusedError struct {
-	Code       protocol.Code
-	Sentence   string
-	RetryAfter time.Duration
+	Code     protocol.Code
+	Sentence string
+	After    time.Duration // when to come back; zero: whenever
 }
 
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("relay refuses the link: %v: %s", e.Code, e.Sentence)
 }
+
+// RetryAfter is After, as redial asks for it.
+func (e *RefusedError) RetryAfter() time.Duration { return e.After }
 
 // Conn is one link's control stream. Its methods are safe for concurrent use.
 type Conn struct {
