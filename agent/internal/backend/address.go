@@ -191,3 +191,6 @@ func looksNumeric(name string) bool {
 	}
 	return last != "" && strings.Trim(last, "0123456789") == ""
 }
+
+// Upgrades reports whether a request to the backend can be upgraded to WebSocket: not over HTTP/2 alone.
+func (a Address) Upgrades() bool { return a.HTTP() && a.scheme != "h2c" }

@@ -246,15 +246,19 @@ func (r *reader) file(n node, dst *string) bool {
 	if !r.path(n, dst) {
 		return false
 	}
-	f, err := os.Open(*dst)
+	info, err := os.Stat(*dst)
+	if err == nil && !info.Mode().IsRegular() {
+		n.fault("expected a file that can be read: %s is not a regular file", *dst)
+		return false
+	}
+	var f *os.File
+	if err == nil {
+		f, err = os.Open(*dst) // only now: opening a FIFO would wait for its writer
+	}
 	if err != nil {
 		n.fault("expected a file that can be read: %v", err)
 		return false
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		n.fault("expected a file that can be read: %s is not a regular file", *dst)
-		return false
-	}
+	f.Close()
 	return true
 }

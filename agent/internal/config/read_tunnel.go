@@ -1,13 +1,13 @@
 package config
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/fairlead/fairlead/agent/internal/backend"
 	"github.com/fairlead/fairlead/agent/internal/guard"
+	"github.com/fairlead/fairlead/certs/secretfile"
 	"github.com/fairlead/fairlead/protocol"
 )
 
@@ -181,9 +181,7 @@ func (r *reader) secretFile(n node, dst *string) {
 	if !r.file(n, dst) {
 		return
 	}
-	if err := checkSecret(*dst); err != nil {
+	if err := secretfile.Check(*dst); err != nil {
 		n.fault("%v", err)
 	}
 }
-
-var _ = fmt.Sprint
