@@ -26,7 +26,7 @@ func reaches(t *testing.T, from *Host, address string) bool {
 }
 
 func TestNobodyOutsideReachesTheDataCentre(t *testing.T) {
-	l := New(t, Options{})
+	l := New(t, Options{Path: Fast})
 	inside, outside := echoTCP(t, l.Host("dc")), echoTCP(t, l.Host("cloud"))
 	if reaches(t, l.Host("cloud"), inside) {
 		t.Error("the cloud reached a server in the data centre")
@@ -41,7 +41,7 @@ func TestNobodyOutsideReachesTheDataCentre(t *testing.T) {
 }
 
 func TestUnsolicitedPacketsAreDropped(t *testing.T) {
-	l := New(t, Options{})
+	l := New(t, Options{Path: Fast})
 	conn := dial(t, l.Host("cloud"), "udp", echoUDP(t, l.Host("dc")))
 	if err := exchange(conn, brief); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the data centre answered a packet from outside: %v", err)
@@ -49,7 +49,7 @@ func TestUnsolicitedPacketsAreDropped(t *testing.T) {
 }
 
 func TestDroppedUDPLeavesTCPAlone(t *testing.T) {
-	l := New(t, Options{})
+	l := New(t, Options{Path: Fast})
 	udp := dial(t, l.Host("dc"), "udp", echoUDP(t, l.Host("cloud")))
 	tcp := dial(t, l.Host("dc"), "tcp", echoTCP(t, l.Host("cloud")))
 	mustExchange(t, udp)
@@ -66,7 +66,7 @@ func TestDroppedUDPLeavesTCPAlone(t *testing.T) {
 }
 
 func TestProxyHostCanBeTheOnlyWayOut(t *testing.T) {
-	l := New(t, Options{})
+	l := New(t, Options{Path: Fast})
 	outside := echoTCP(t, l.Host("cloud"))
 	direct := dial(t, l.Host("dc"), "tcp", outside)
 	mustExchange(t, direct)

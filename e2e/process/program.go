@@ -14,7 +14,7 @@ var sbin = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
 // Program returns the path of an installed program: in the PATH, in the folders of system programs, or in one of the
 // further folders. Where it is missing the test says which Debian package brings it, and fails in CI and as root
-// (who could have installed it), else skips.
+// (who may install it), else skips.
 func Program(t testing.TB, name, debianPackage string, further ...string) string {
 	t.Helper()
 	if path, err := exec.LookPath(name); err == nil && len(further) == 0 {
@@ -36,7 +36,7 @@ func Program(t testing.TB, name, debianPackage string, further ...string) string
 // Missing ends the test for want of something: it fails where nobody may look away (CI, root), else it skips.
 func Missing(t testing.TB, why string) {
 	t.Helper()
-	if os.Getenv("CI") == "true" || os.Geteuid() == 0 {
+	if os.Getenv("CI") == "true" || User() == Root {
 		t.Fatal(why)
 	}
 	t.Skip(why)
