@@ -1,0 +1,62 @@
+package certstest
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// PEM encodes a certificate with its chain, and its key in PKCS #8.
+func PEM(cert tls.Certificate) (chain, key []byte, err error) {
+	var buf bytes.Buffer
+	for _, der := range cert.Certificate {
+		_ = pem.Encode(&buf, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a bytes.Buffer does not fail
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encoding a test key: %w", err)
+	}
+	return buf.Bytes(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// BundlePEM encodes the CA's root as a bundle file.
+func (ca *CA) BundlePEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Root().Raw})
+}
+
+// WriteCertificate writes dir/name.crt and dir/name.key (mode 0600) and returns their paths.
+func WriteCertificate(tb testing.TB, dir, name string, cert tls.Certificate) (certFile, keyFile string) {
+	tb.Helper()
+	chain, key, err := PEM(cert)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
+	writeFile(tb, certFile, chain, 0o644)
+	writeFile(tb, keyFile, key, 0o600)
+	return certFile, keyFile
+}
+
+// WriteBundle writes dir/name.pem with the roots of the CAs and returns its path.
+func WriteBundle(tb testing.TB, dir, name string, cas ...*CA) string {
+	tb.Helper()
+	var all []byte
+	for _, ca := range cas {
+		all = append(all, ca.BundlePEM()...)
+	}
+	path := filepath.Join(dir, name+".pem")
+	writeFile(tb, path, all, 0o644)
+	return path
+}
+
+func writeFile(tb testing.TB, path string, b []byte, mode os.FileMode) {
+	tb.Helper()
+	if err := os.WriteFile(path, b, mode); err != nil {
+		tb.Fatal(err)
+	}
+}
