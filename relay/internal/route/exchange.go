@@ -46,6 +46,13 @@ func (e *Exchange) Err() error {
 	return nil
 }
 
+// Close releases the stream, once nobody reads the response any more. Later calls do nothing.
+func (e *Exchange) Close() {
+	if c := e.conn.Load(); c != nil {
+		_ = c.Close() // a stream's Close has nothing to say that matters here
+	}
+}
+
 // RoundTrip sends the request and returns the response, whose body belongs to whoever called. Its errors are
 // *protocol.Error, *BodyError, or the context's.
 func (e *Exchange) RoundTrip(req *http.Request) (*http.Response, error) {
