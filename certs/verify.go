@@ -20,7 +20,7 @@ const startLeeway = 30 * time.Second
 
 // Verify proves the identity of the peer that showed chain, its leaf first, as TLS delivers it. The identity is the
 // leaf's alone, whatever follows it; the leaf must chain to the bundle of the trust domain that it names, and to no
-// other. usage is the peer's part: x509.ExtKeyUsageClientAuth or ExtKeyUsageServerAuth.
+// other. usage is the peer's part: x509.ExtKeyUsageClientAuth or ExtKeyUsageServerAuth; ExtKeyUsageAny asks for neither.
 //
 // That the peer holds the leaf's key is not checked here: the TLS handshake did. The error is a *VerifyError.
 func Verify(src Source, chain []*x509.Certificate, usage x509.ExtKeyUsage, now time.Time) (Identity, error) {
@@ -102,7 +102,7 @@ func (v *verification) checkKeys() error {
 }
 
 func (v *verification) checkUsage(usage x509.ExtKeyUsage) error {
-	if len(v.leaf.ExtKeyUsage)+len(v.leaf.UnknownExtKeyUsage) == 0 ||
+	if usage == x509.ExtKeyUsageAny || len(v.leaf.ExtKeyUsage)+len(v.leaf.UnknownExtKeyUsage) == 0 ||
 		slices.Contains(v.leaf.ExtKeyUsage, usage) || slices.Contains(v.leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		return nil
 	}
