@@ -45,9 +45,9 @@ func isLabel(s string) bool {
 	return true
 }
 
-// requestHost brings the Host or authority of a request to the spelling of Host. What is no host comes out as
-// something that no tunnel has.
-func requestHost(s string) Host {
+// RequestHost brings the Host or authority of a request to the spelling of Host: in any case, with or without a port or
+// a trailing dot. What is no host comes out as something that no tunnel has.
+func RequestHost(s string) Host {
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.Contains(s[i:], "]") && (strings.HasPrefix(s, "[") || strings.IndexByte(s, ':') == i) {
 		s = s[:i]
 	}

@@ -55,12 +55,26 @@ func (tab *Table) Named(name protocol.TunnelName) (*Tunnel, bool) {
 	return t, ok
 }
 
-// Find returns the tunnel of that network whose host this is, and whose path prefix is the longest that covers path.
-// host is taken as it came in a request: in any case, with or without a port or a trailing dot. path is decoded, and is
-// looked at for http only: a CONNECT is found by its host.
+// Find returns the tunnel of that network and host whose path prefix is the longest that covers path. host is as
+// RequestHost takes it. path is decoded, and is looked at for http only: a CONNECT is found by its host.
 func (tab *Table) Find(network protocol.Network, host, path string) (*Tunnel, bool) {
+	return find(tab.At(network, host), path)
+}
+
+// FindAny is Find among the tunnels that admit callers without an SVID, as if there were no others.
+func (tab *Table) FindAny(network protocol.Network, host, path string) (*Tunnel, bool) {
+	var open []*Tunnel
 	for _, t := range tab.At(network, host) {
-		if network != protocol.HTTP || t.PathPrefix.Covers(path) {
+		if t.AnyCaller {
+			open = append(open, t)
+		}
+	}
+	return find(open, path)
+}
+
+func find(longestFirst []*Tunnel, path string) (*Tunnel, bool) {
+	for _, t := range longestFirst {
+		if t.Covers(path) {
 			return t, true
 		}
 	}
@@ -70,5 +84,5 @@ func (tab *Table) Find(network protocol.Network, host, path string) (*Tunnel, bo
 // At returns the tunnels of that network on that host, the longest path prefix first. The caller does not change the
 // slice.
 func (tab *Table) At(network protocol.Network, host string) []*Tunnel {
-	return tab.byHost[place{network, requestHost(host)}]
+	return tab.byHost[place{network, RequestHost(host)}]
 }

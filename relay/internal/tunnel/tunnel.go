@@ -67,3 +67,9 @@ type Listen struct {
 func (t *Tunnel) Admits(td certs.TrustDomain) bool {
 	return t.AnyCaller || t.Callers.NamesTrustDomain(td)
 }
+
+// Covers reports whether a decoded path of a request to one of the tunnel's hosts is the tunnel's. Other networks than
+// http know no paths: theirs always is.
+func (t *Tunnel) Covers(path string) bool {
+	return t.Network != protocol.HTTP || t.PathPrefix.Covers(path)
+}
