@@ -72,7 +72,6 @@ type problem struct {
 func (c *call) refuse(w http.ResponseWriter, err error) {
 	e, said := c.ended(err)
 	h := w.Header()
-	clear(h)
 	c.mark(h)
 	h.Set("Proxy-Status", fmt.Sprintf(`fairlead; error=%s; details=%q; call_id=%q`, said.proxy, e.Code, c.id))
 	h.Set("Cache-Control", "no-store")
@@ -88,7 +87,7 @@ func (c *call) refuse(w http.ResponseWriter, err error) {
 		h.Set("Allow", "CONNECT")
 	}
 	doc, err := json.Marshal(problem{
-		Type: "urn:fairlead:error:" + e.Code.String(), Title: title(said.status), Status: said.status,
+		Type: "urn:fairlead:error:" + e.Code.String(), Title: http.StatusText(said.status), Status: said.status,
 		Code: e.Code.String(), Detail: e.Sentence, CallID: c.id, Sent: sent(e),
 	})
 	if err != nil { // strings and a number: it cannot be
@@ -172,8 +171,6 @@ func (c *call) challenge(h http.Header, e *protocol.Error, said *says) {
 	}
 	h.Set(name, "Bearer "+params)
 }
-
-func title(status int) string { return http.StatusText(status) }
 
 func sent(e *protocol.Error) string {
 	if e.Sent {

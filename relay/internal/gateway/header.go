@@ -79,7 +79,9 @@ func ours(spelled string) bool {
 var framing = []string{"content-length", "transfer-encoding", "content-type", "proxy-connection", "keep-alive", "user-agent", "accept-encoding"}
 
 // secret reports whether a header may carry the caller's token to the relay.
-func secret(spelled string) bool { return spelled == "authorization" || spelled == "proxy-authorization" }
+func secret(spelled string) bool {
+	return spelled == "authorization" || spelled == "proxy-authorization"
+}
 
 // strip removes from a caller's header, or trailer, what may not reach a backend.
 func strip(h http.Header, forwardToken bool) {

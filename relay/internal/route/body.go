@@ -115,7 +115,8 @@ func (v *bodyReader) fromKept(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// room is how much may still be kept; at none, the body becomes too long to begin again, and kept is dropped.
+// room is how much may still be kept. Once the body is too long to begin again that is nothing, and kept, which this
+// try has read to its end, is dropped.
 func (v *bodyReader) room() (int, error) {
 	b := v.body
 	b.mu.Lock()
@@ -123,12 +124,11 @@ func (v *bodyReader) room() (int, error) {
 	if v.try != b.try {
 		return 0, errOldBody
 	}
-	room := keep - len(b.kept)
-	if b.long || room == 0 {
-		b.long, b.kept, v.off = true, nil, 0
+	if b.long {
+		b.kept, v.off = nil, 0
 		return 0, nil
 	}
-	return room, nil
+	return keep + 1 - len(b.kept), nil // one more, to tell a body that ends here from one that does not
 }
 
 // took keeps what src gave, whether or not a later try has begun meanwhile.
@@ -141,6 +141,7 @@ func (v *bodyReader) took(p []byte, kept bool, err error) (int, error) {
 	}
 	if kept {
 		b.kept = append(b.kept, p...)
+		b.long = len(b.kept) > keep
 		v.off += len(p)
 	}
 	if v.try != b.try {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -32,15 +33,22 @@ func newConn(l *registry.Link, stream link.Stream, frame []byte) *conn {
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.wrote.Store(true)
-	if c.frame == nil {
-		n, err := c.Stream.Write(p)
-		return n, c.note(err)
-	}
 	open := len(c.frame)
-	n, err := c.Stream.Write(append(c.frame, p...)) // one write, one round trip
-	c.frame = nil
+	if open > 0 {
+		p, c.frame = append(c.frame, p...), nil // one write, one round trip
+	}
+	n, err := c.Stream.Write(p)
 	return max(n-open, 0), c.note(err)
 }
+
+// ReadFrom is what net/http uses for a body of known length; its own way would make a buffer for each.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buf[:])
+}
+
+var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 func (c *conn) Read(p []byte) (int, error) {
 	if !c.opened {

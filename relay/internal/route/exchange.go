@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -86,7 +85,8 @@ func (e *Exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, s.last
 }
 
-// try sends the request on one link.
+// try sends the request on one link. It leaves its direction of the stream open until the answer is whole, so that the
+// agent notices a caller who goes away while the backend still thinks; the request says itself where it ends.
 func (e *Exchange) try(req *http.Request, l *registry.Link, frame []byte, body io.ReadCloser, number int) (*http.Response, error) {
 	ctx := req.Context()
 	stream, err := l.Session.Open(ctx)
@@ -97,14 +97,6 @@ func (e *Exchange) try(req *http.Request, l *registry.Link, frame []byte, body i
 	e.conn.Store(c)
 
 	ctx = context.WithValue(ctx, streamKey{}, c)
-	if req.Header.Get("Upgrade") == "" {
-		// Say that the request is whole: then the agent's Close is a quiet one. An upgraded one goes on.
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
-			if info.Err == nil {
-				_ = c.CloseWrite() // where it fails, Read says why
-			}
-		}})
-	}
 	out := req.WithContext(ctx)
 	out.Body, out.GetBody = body, nil
 	u := *req.URL
