@@ -44,13 +44,24 @@ func (*Loopback) Listen(ctx context.Context, network, address string) (net.Liste
 	return lc.Listen(ctx, network, address)
 }
 
-// FreePort returns a port of the host that nothing listens on. It is taken from below the range that dialing programs
+// FreePort returns a port of the host, at its address, that nothing listens on. It is taken from below the range that dialing programs
 // get their ports from, so that none of those is likely to take it before a server does.
 func FreePort(t testing.TB, on Host) netip.AddrPort {
 	t.Helper()
+	return freePort(t, on, on.Addr())
+}
+
+// FreeLoopbackPort is FreePort for the host's own loopback.
+func FreeLoopbackPort(t testing.TB, on Host) netip.AddrPort {
+	t.Helper()
+	return freePort(t, on, new(Loopback).Addr())
+}
+
+func freePort(t testing.TB, on Host, at netip.Addr) netip.AddrPort {
+	t.Helper()
 	var err error
 	for range 100 {
-		address := netip.AddrPortFrom(on.Addr(), uint16(15_000+rand.IntN(15_000))) //nolint:gosec // no secret, and fits
+		address := netip.AddrPortFrom(at, uint16(15_000+rand.IntN(15_000))) //nolint:gosec // no secret, and fits
 		var l net.Listener
 		if l, err = on.Listen(t.Context(), "tcp", address.String()); err == nil {
 			err = l.Close()
