@@ -4,13 +4,19 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 
 	"github.com/fairlead/fairlead/e2e/servers"
 )
@@ -21,11 +27,25 @@ type caller struct {
 	site *site
 }
 
-// caller returns one with the SPIFFE ID (or none) on the host (nil: this one), which speaks HTTP/1.1, or HTTP/2 if h2.
-func (s *site) caller(t *testing.T, on servers.Host, id string, h2 bool) *caller {
+// A version of HTTP, as a caller speaks it.
+type version int
+
+const (
+	h1 version = iota + 1
+	h2
+	h3
+)
+
+func (v version) String() string { return fmt.Sprintf("h%d", int(v)) }
+
+// caller returns one with the SPIFFE ID (or none) on the host (nil: this one).
+func (s *site) caller(t *testing.T, on servers.Host, id string, v version) *caller {
 	t.Helper()
 	if on == nil {
 		on = new(servers.Loopback)
+	}
+	if v == h3 {
+		return &caller{Client: &http.Client{Transport: s.overQUIC(t, on, id)}, site: s}
 	}
 	transport := &http.Transport{
 		// Every tunnel's host is at the relay.
@@ -36,10 +56,32 @@ func (s *site) caller(t *testing.T, on servers.Host, id string, h2 bool) *caller
 		TLSHandshakeTimeout: 20 * time.Second,
 		Protocols:           new(http.Protocols),
 	}
-	transport.Protocols.SetHTTP1(!h2)
-	transport.Protocols.SetHTTP2(h2)
+	transport.Protocols.SetHTTP1(v == h1)
+	transport.Protocols.SetHTTP2(v == h2)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &caller{Client: &http.Client{Transport: transport}, site: s}
+}
+
+// overQUIC returns what speaks HTTP/3 from the host to the relay.
+func (s *site) overQUIC(t *testing.T, on servers.Host, id string) http.RoundTripper {
+	t.Helper()
+	socket, err := on.ListenPacket(t.Context(), "udp4", netip.AddrPortFrom(on.Addr(), 0).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	quicTransport := &quic.Transport{Conn: socket}
+	transport := &http3.Transport{
+		TLSClientConfig: s.tlsConfig(t, id),
+		Dial: func(ctx context.Context, _ string, c *tls.Config, q *quic.Config) (*quic.Conn, error) {
+			return quicTransport.DialEarly(ctx, net.UDPAddrFromAddrPort(s.address), c, q)
+		},
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(transport.Close(), quicTransport.Close(), socket.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return transport
 }
 
 // A call is a request to a tunnel; what is left out is a GET with a good token for the tunnel.

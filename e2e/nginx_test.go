@@ -29,9 +29,9 @@ func TestGigabyteComesDownWhole(t *testing.T) {
 	s, n := startFiles(t)
 	const size = 1 << 30
 	want := n.WriteFile(t, "big", size)
-	for name, h2 := range map[string]bool{"h1": false, "h2": true} {
-		t.Run(name, func(t *testing.T) {
-			c := s.caller(t, nil, billingID, h2)
+	for _, v := range []version{h1, h2} {
+		t.Run(v.String(), func(t *testing.T) {
+			c := s.caller(t, nil, billingID, v)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			began := time.Now()
@@ -59,7 +59,7 @@ func TestGigabyteComesDownWhole(t *testing.T) {
 func TestGigabyteGoesUpWhole(t *testing.T) {
 	s, n := startFiles(t)
 	const size = 1 << 30
-	c := s.caller(t, nil, billingID, false)
+	c := s.caller(t, nil, billingID, h1)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	sent := sha256.New()
@@ -99,7 +99,7 @@ func TestRangesComeAsAskedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := s.caller(t, nil, billingID, true)
+	c := s.caller(t, nil, billingID, h2)
 	for _, r := range []struct {
 		ask      string
 		from, to int
@@ -127,7 +127,7 @@ func TestRangesComeAsAskedFor(t *testing.T) {
 func TestConnectionsAreKeptOnBothSides(t *testing.T) {
 	s, n := startFiles(t)
 	n.WriteFile(t, "file", 1000)
-	c := s.caller(t, nil, billingID, false)
+	c := s.caller(t, nil, billingID, h1)
 	backends := map[string]bool{}
 	for i := range 20 {
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {

@@ -48,6 +48,18 @@ func newProgram(t *testing.T, ids *identities, on servers.Host, name, config str
 	return p
 }
 
+// add appends lines to the program's file, before its start.
+func (p *program) add(t *testing.T, lines string) {
+	t.Helper()
+	text, err := os.ReadFile(p.config)
+	if err == nil {
+		err = os.WriteFile(p.config, append(text, lines...), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // start runs the program, and returns once the process exists.
 func (p *program) start(t *testing.T) {
 	t.Helper()

@@ -19,7 +19,7 @@ func TestWebSocketEchoesThroughATunnel(t *testing.T) {
 	w := servers.StartWebSocket(t, new(servers.Loopback))
 	sock := tunnel{name: "sock", backend: "http://" + w.Addr.String()}
 	s := startSite(t, options{}, sock)
-	c := s.caller(t, nil, billingID, false)
+	c := s.caller(t, nil, billingID, h1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, _, err := websocket.Dial(ctx, "wss://"+sock.host()+"/chat", &websocket.DialOptions{

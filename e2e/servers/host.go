@@ -22,6 +22,7 @@ type Host interface {
 	Addr() netip.Addr
 	Command(ctx context.Context, name string, args ...string) *exec.Cmd
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
+	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -42,6 +43,12 @@ func (*Loopback) Command(ctx context.Context, name string, args ...string) *exec
 func (*Loopback) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	return lc.Listen(ctx, network, address)
+}
+
+// ListenPacket listens as net does.
+func (*Loopback) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	var lc net.ListenConfig
+	return lc.ListenPacket(ctx, network, address)
 }
 
 // FreePort returns a port of the host, at its address, that nothing listens on. It is taken from below the range that dialing programs
