@@ -18,15 +18,27 @@ type Firewall struct {
 	dc      *Host
 
 	mu        sync.Mutex
-	dropUDP   bool  // guarded by mu
-	proxyOnly bool  // guarded by mu
-	broken    Break // guarded by mu
+	drop      [2]bool // guarded by mu; by protocol
+	proxyOnly bool    // guarded by mu
+	broken    Break   // guarded by mu
 }
+
+// The protocols that can be dropped.
+const (
+	udp = iota
+	tcp
+)
 
 // DropUDP drops all UDP between the data centre and the cloud, flows that live included, or lets it pass again.
 func (f *Firewall) DropUDP(drop bool) {
 	f.t.Helper()
-	f.change(func() { f.dropUDP = drop })
+	f.change(func() { f.drop[udp] = drop })
+}
+
+// DropTCP is DropUDP for TCP.
+func (f *Firewall) DropTCP(drop bool) {
+	f.t.Helper()
+	f.change(func() { f.drop[tcp] = drop })
 }
 
 // ProxyOnly makes the proxy host the only way out of the data centre, or opens the others again.
@@ -68,9 +80,11 @@ func (f *Firewall) rules() string {
 		line(`iifname %q drop`, wanDevice)
 		line(`oifname %q drop`, wanDevice)
 	}
-	if f.dropUDP {
-		line(`iifname %q meta l4proto udp drop`, wanDevice)
-		line(`oifname %q meta l4proto udp drop`, wanDevice)
+	for protocol, name := range [...]string{udp: "udp", tcp: "tcp"} {
+		if f.drop[protocol] {
+			line(`iifname %q meta l4proto %s drop`, wanDevice, name)
+			line(`oifname %q meta l4proto %s drop`, wanDevice, name)
+		}
 	}
 	if f.proxyOnly {
 		line(`iifname %q ip daddr %s drop`, wanDevice, f.dc.addr)

@@ -48,7 +48,7 @@ func TestUnsolicitedPacketsAreDropped(t *testing.T) {
 	}
 }
 
-func TestDroppedUDPLeavesTCPAlone(t *testing.T) {
+func TestDroppedProtocolLeavesTheOtherAlone(t *testing.T) {
 	l := New(t, Options{Path: Fast})
 	udp := dial(t, l.Host("dc"), "udp", echoUDP(t, l.Host("cloud")))
 	tcp := dial(t, l.Host("dc"), "tcp", echoTCP(t, l.Host("cloud")))
@@ -61,8 +61,13 @@ func TestDroppedUDPLeavesTCPAlone(t *testing.T) {
 	}
 	mustExchange(t, tcp)
 	l.Firewall().DropUDP(false)
+	l.Firewall().DropTCP(true)
 	mustExchange(t, udp)
-	mustExchange(t, tcp)
+	if err := exchange(tcp, brief); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("TCP while dropped: got %v, want a time-out", err)
+	}
+	l.Firewall().DropTCP(false)
+	mustExchange(t, udp)
 }
 
 func TestProxyHostCanBeTheOnlyWayOut(t *testing.T) {
