@@ -2,6 +2,7 @@ package certstest
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/fairlead/fairlead/certs"
 )
 
 // PEM encodes a certificate with its chain, and its key in PKCS #8.
@@ -17,11 +20,16 @@ func PEM(cert tls.Certificate) (chain, key []byte, err error) {
 	for _, der := range cert.Certificate {
 		_ = pem.Encode(&buf, &pem.Block{Type: "CERTIFICATE", Bytes: der}) // a bytes.Buffer does not fail
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	key, err = keyPEM(cert.PrivateKey)
+	return buf.Bytes(), key, err
+}
+
+func keyPEM(key any) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encoding a test key: %w", err)
+		return nil, fmt.Errorf("encoding a test key: %w", err)
 	}
-	return buf.Bytes(), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // BundlePEM encodes the CA's root as a bundle file.
@@ -59,4 +67,33 @@ func writeFile(tb testing.TB, path string, b []byte, mode os.FileMode) {
 	if err := os.WriteFile(path, b, mode); err != nil {
 		tb.Fatal(err)
 	}
+}
+
+// KeyPEM encodes the CA's key, for a CA that LoadCA is to bring back.
+func (ca *CA) KeyPEM() ([]byte, error) { return keyPEM(ca.key) }
+
+// KeyPEM encodes the key that signs now.
+func (i *Issuer) KeyPEM() ([]byte, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return keyPEM(i.key)
+}
+
+// LoadCA brings back a root from its BundlePEM and KeyPEM.
+func LoadCA(trustDomain string, bundle, key []byte) (*CA, error) {
+	td, err := certs.ParseTrustDomain(trustDomain)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(bundle, key)
+	if err != nil {
+		return nil, fmt.Errorf("reading a test CA: %w", err)
+	}
+	signer, ok := pair.PrivateKey.(crypto.Signer)
+	if !ok || !pair.Leaf.IsCA || len(pair.Leaf.URIs) != 1 || pair.Leaf.URIs[0].Host != td.Name() {
+		return nil, fmt.Errorf("reading a test CA: a CA certificate of %s is expected", td)
+	}
+	ca := &CA{td: td, cert: pair.Leaf, key: signer}
+	ca.root = ca
+	return ca, nil
 }

@@ -1,0 +1,40 @@
+// Package authn holds what a caller proves of itself: the SVID of its connection and the bearer token of its request.
+//
+// It does not decide what that allows (package policy does), and verifies no signature of its own: packages certs and
+// bearer do.
+package authn
+
+import (
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+)
+
+// A Principal is who calls, and for whom, as far as it was proved.
+type Principal struct {
+	Caller certs.ID      // zero: the caller has shown no SVID
+	Token  *bearer.Token // nil: the tunnel wants none, or none was proved; shared, nobody changes it
+}
+
+// User is the token's subject, "" without a token.
+func (p Principal) User() string {
+	if p.Token == nil {
+		return ""
+	}
+	return p.Token.Subject
+}
+
+// Issuer is the token's issuer, "" without a token.
+func (p Principal) Issuer() string {
+	if p.Token == nil {
+		return ""
+	}
+	return p.Token.Issuer
+}
+
+// Scopes are the token's scopes, none without a token. The caller does not change the slice.
+func (p Principal) Scopes() []string {
+	if p.Token == nil {
+		return nil
+	}
+	return p.Token.Scopes
+}

@@ -1,0 +1,77 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+// crossCheck finds what is wrong between keys that are each right. What was not read is not compared.
+func (r *reader) crossCheck(n node, c *Relay) {
+	seen := clashes{}
+	for i, t := range c.Tunnels {
+		at := func(key string) string { return fmt.Sprintf("tunnels[%d].%s", i, key) }
+		fault := func(key, format string, args ...any) {
+			path := at(key)
+			for r.lines[path] == 0 && strings.Contains(path, ".") {
+				path = path[:strings.LastIndexByte(path, '.')]
+			}
+			r.fault(r.lines[path], path, format, args...)
+		}
+		for _, clash := range seen.add(t) {
+			fault(clash.key, "%s", clash.message)
+		}
+		if n.has("trust") {
+			r.checkTrusted(c, t, fault)
+		}
+		if t.Token != nil && t.Token.Issuer != "" && !slices.ContainsFunc(c.Tokens, func(i bearer.Issuer) bool { return i.URL == t.Token.Issuer }) {
+			fault("token.issuer", "expected one of the issuers in tokens, to the letter")
+		}
+		if t.Token == nil && t.ForwardToken {
+			fault("forward_token", "expected a token rule beside it: with token: none there is no token to forward")
+		}
+		if l := t.Listen; l != nil && !l.As.IsZero() && !t.AnyCaller && len(t.Callers) > 0 && !t.Callers.Match(l.As) {
+			fault("listen.as", "expected an identity that callers lets in")
+		}
+	}
+}
+
+// checkTrusted wants a bundle for every trust domain that a rule names: without one the rule matches nobody.
+func (r *reader) checkTrusted(c *Relay, t *tunnel.Tunnel, fault func(key, format string, args ...any)) {
+	for key, patterns := range map[string]certs.Patterns{"agents": t.Agents, "callers": t.Callers} {
+		for _, p := range patterns {
+			if _, ok := c.Trust[p.TrustDomain()]; !ok {
+				fault(key, "expected a trust domain that trust has a bundle for, got %s", p.TrustDomain())
+			}
+		}
+	}
+}
+
+// clashes remembers what only one tunnel may have.
+type clashes map[string]bool
+
+type clash struct{ key, message string }
+
+func (c clashes) add(t *tunnel.Tunnel) (found []clash) {
+	once := func(key, thing, message string) {
+		if c[thing] {
+			found = append(found, clash{key, message})
+		}
+		c[thing] = true
+	}
+	if t.Name != "" {
+		once("name", "name "+string(t.Name), "expected a name that no other tunnel has")
+	}
+	for _, h := range t.Hosts {
+		place := fmt.Sprintf("%s %s%s", t.Network, h, t.PathPrefix)
+		once("hosts", "at "+place, fmt.Sprintf("expected a place of its own, another tunnel is at %s", place))
+	}
+	if t.Listen != nil && t.Listen.Socket != "" {
+		once("listen.socket", "socket "+t.Listen.Socket, "expected a socket that no other tunnel has")
+	}
+	return found
+}

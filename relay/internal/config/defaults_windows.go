@@ -1,0 +1,6 @@
+package config
+
+const (
+	defaultControl  = `\\.\pipe\fairlead-relay`
+	defaultStateDir = `C:\ProgramData\Fairlead`
+)

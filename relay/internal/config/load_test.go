@@ -1,0 +1,312 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+const minimal = `listen: 127.0.0.1:0
+identity: {svid: {cert: relay.crt, key: relay.key}}
+trust: {cloud.example: {bundle: cloud.pem}}
+`
+
+// withTunnel is a file with one tunnel, whose keys are these, one a line from line 5 on.
+func withTunnel(keys ...string) string {
+	return minimal + "tunnels:\n  - " + strings.Join(keys, "\n    ") + "\n"
+}
+
+var good = []string{
+	"name: a", "protocol: http", "hosts: [a.example]", "agents: [spiffe://cloud.example/agent/*]", "callers: any", "token: none",
+}
+
+// replaced is good with other lines in place of those with the same key, and added ones at the end.
+func replaced(lines ...string) string {
+	keys := append([]string{}, good...)
+next:
+	for _, line := range lines {
+		key, _, _ := strings.Cut(line, ":")
+		for i := range keys {
+			if strings.HasPrefix(keys[i], key+":") {
+				keys[i] = line
+				continue next
+			}
+		}
+		keys = append(keys, line)
+	}
+	return withTunnel(keys...)
+}
+
+func load(t *testing.T, text string) (*Relay, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "relay.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load(path)
+}
+
+func must[T any](t *testing.T, parse func(string) (T, error), s string) T {
+	t.Helper()
+	v, err := parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestEveryKeyArrives(t *testing.T) {
+	got, err := Load("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := defaultLimits()
+	limits.Unproved, limits.FailedHandshakes.Burst, limits.HeaderBytes = 100, 80, 64<<10
+	agents := certs.Patterns{must(t, certs.ParsePattern, "spiffe://dc1.example/agent/*")}
+	want := &Relay{
+		Listen:            netip.MustParseAddrPort("0.0.0.0:8443"),
+		Advertise:         "relay-a.cloud.example:8443",
+		ProxyProtocol:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		Ops:               netip.MustParseAddrPort("127.0.0.1:9190"),
+		Control:           filepath.Join(dir, "run/relay.sock"),
+		StateDir:          "/var/lib/fairlead-a",
+		Identity:          KeyPair{filepath.Join(dir, "relay.crt"), filepath.Join(dir, "relay.key")},
+		ServerCertificate: &KeyPair{filepath.Join(dir, "web.crt"), filepath.Join(dir, "web.key")},
+		Trust: map[certs.TrustDomain]string{
+			must(t, certs.ParseTrustDomain, "cloud.example"): filepath.Join(dir, "cloud.pem"),
+			must(t, certs.ParseTrustDomain, "dc1.example"):   "/etc/fairlead/dc1.pem",
+		},
+		Tokens: []bearer.Issuer{
+			{URL: "https://idp.example", Audiences: []string{"fairlead"}, JWKS: filepath.Join(dir, "idp.jwks.json"), Algorithms: []string{"ES256", "RS256"}},
+			{URL: "https://other.example", Audiences: []string{"fairlead"}, JWKS: "https://other.example/keys"},
+		},
+		DrainTimeout: 30 * time.Second,
+		Limits:       limits,
+		Tunnels: []*tunnel.Tunnel{{
+			Name: "orders", Network: protocol.HTTP, Hosts: []tunnel.Host{"orders.dc1.example"}, PathPrefix: "/v1/orders",
+			Agents:  agents,
+			Callers: certs.Patterns{must(t, certs.ParsePattern, "spiffe://cloud.example/api/*")},
+			Token:   &tunnel.TokenRule{Issuer: "https://idp.example", Scopes: []string{"orders.read"}},
+			Allow:   `request.method == "GET" || "orders.write" in token.scopes`, ForwardToken: true,
+			Body: 10 << 20, Timeout: 5 * time.Second, Concurrent: 50,
+			Listen: &tunnel.Listen{Socket: filepath.Join(dir, "orders.sock"), As: must(t, certs.ParseID, "spiffe://cloud.example/api/local")},
+		}, {
+			Name: "ledger", Network: protocol.TCP, Hosts: []tunnel.Host{"ledger.dc1.example"}, Agents: agents,
+			AnyCaller: true, Timeout: 30 * time.Second,
+		}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Relay{}), cmp.Comparer(same), cmp.Comparer(samePrefix),
+		cmp.Comparer(samePattern), cmp.Comparer(sameID), cmp.Comparer(sameTD)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func same(a, b netip.AddrPort) bool       { return a == b }
+func samePrefix(a, b netip.Prefix) bool   { return a == b }
+func samePattern(a, b certs.Pattern) bool { return a.String() == b.String() }
+func sameID(a, b certs.ID) bool           { return a == b }
+func sameTD(a, b certs.TrustDomain) bool  { return a == b }
+
+func TestWhatIsLeftOutHasItsDefault(t *testing.T) {
+	got, err := load(t, minimal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Ops.String() != "127.0.0.1:9090" || got.Control != defaultControl || got.StateDir != defaultStateDir ||
+		got.DrainTimeout != time.Minute || got.Limits != defaultLimits() || got.ServerCertificate != nil {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestAllFaultsAreReportedAtOnceWithTheirLines(t *testing.T) {
+	_, err := load(t, `listen: nowhere
+identity: {svid: {cert: relay.crt}}
+trust: {cloud.example: {bundle: cloud.pem}}
+bogus: 1
+drain_timeout: soon
+tunnels:
+  - name: a/b
+    protocol: gopher
+    hosts: [a.example]
+    agents: [spiffe://cloud.example/agent/*]
+    callers: [spiffe://other.example/x]
+    allow: "true"
+    allow: "false"
+`)
+	want := `relay.yaml:1: listen: expected an address and port such as 0.0.0.0:8443, got "nowhere"
+relay.yaml:2: identity.svid: expected the key key
+relay.yaml:4: bogus: unknown key, expected one of `
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Errorf("got\n%v\nwant it to begin\n%s", err, want)
+	}
+	for _, part := range []string{
+		"\nrelay.yaml:5: drain_timeout: expected a time such as 10s, ",
+		"\nrelay.yaml:7: tunnels[0].name: tunnel name: expected only a-z, ",
+		"\nrelay.yaml:7: tunnels[0]: expected the key token",
+		"\nrelay.yaml:8: tunnels[0].protocol: expected http or tcp, got \"gopher\"",
+		"\nrelay.yaml:11: tunnels[0].callers: expected a trust domain that trust has a bundle for, got other.example",
+		"\nrelay.yaml:13: tunnels[0].allow: duplicate key, first on line 12",
+	} {
+		if err != nil && !strings.Contains(err.Error(), part) {
+			t.Errorf("missing %q in\n%v", part, err)
+		}
+	}
+}
+
+func TestBadValuesAreRefused(t *testing.T) {
+	if _, err := load(t, withTunnel(good...)); err != nil {
+		t.Fatal("the ground of every case below is faulty: ", err)
+	}
+	const tokens = "tokens: [{issuer: https://idp.example, audiences: [fairlead]}]\n"
+	for _, c := range []struct{ text, want string }{
+		{"", "relay.yaml: expected a mapping, got an empty file"},
+		{"[]", "relay.yaml:1: expected a mapping, got a list"},
+		{"a: [", "expected YAML"},
+		{minimal + "---\n" + minimal, "expected one YAML document"},
+		{minimal + "<<: {a: b}\n", "expected a plain key"},
+		{"x: &a {}\nlisten: *a\n", "listen: expected an address and port such as 0.0.0.0:8443, got an alias"},
+		{"listen: :8443\n", "relay.yaml:1: expected the key trust"},
+		{minimal + "console: 127.0.0.1:9092\n", "relay.yaml:4: console: not supported by this version"},
+		{minimal + "require_pq: false\n", "require_pq: not supported by this version"},
+		{minimal + "audit: {file: a}\n", "audit: not supported by this version"},
+		{minimal + "cluster: {}\n", "cluster: not supported by this version"},
+		{"identity: {workload_api: unix:///run/x}\n", "identity.workload_api: not supported by this version"},
+		{"identity: {enrolled: state}\n", "identity.enrolled: not supported by this version"},
+		{"trust: {a.example: {endpoint: https://x}}\n", "trust.a.example.endpoint: not supported by this version"},
+		{"trust: {}\n", "trust: expected at least one trust domain"},
+		{"trust: {Cloud: {bundle: x}}\n", "trust.Cloud: trust domain"},
+		{minimal + "ops: 0.0.0.0\n", "ops: expected an address and port"},
+		{minimal + "advertise: relay\n", "advertise: expected a name and port"},
+		{minimal + "advertise: relay:0\n", "advertise: expected a name and port"},
+		{minimal + "proxy_protocol: {from: [10.0.0.1/8]}\n", "proxy_protocol.from[0]: expected a network"},
+		{minimal + "limits: {unproved: 0}\n", "limits.unproved: expected a whole number"},
+		{minimal + "limits: {header_bytes: 32KB}\n", "limits.header_bytes: expected a size"},
+		{minimal + "limits: {handshake_timeout: 5}\n", "limits.handshake_timeout: expected a time"},
+		{minimal + "tokens: [{issuer: https://idp.example}]\n", "tokens[0]: expected the key audiences"},
+		{minimal + "tokens: [{issuer: idp, audiences: [x]}]\n", "tokens[0].issuer: expected the issuer's URL"},
+		{minimal + "tokens: [{issuer: https://idp.example, audiences: [x], algorithms: [none]}]\n", "tokens[0].algorithms[0]: expected one of"},
+		{minimal + "tokens: [{issuer: https://idp.example, audiences: [x], algorithms: [HS256]}]\n", "tokens[0].algorithms[0]: expected one of"},
+		{minimal + "tokens: [{issuer: https://idp.example, audiences: [x], jwks: 'ftp://x'}]\n", "tokens[0].jwks: expected a file or an https URL"},
+		{minimal + "tokens:\n- &i {issuer: https://idp.example, audiences: [x]}\n- {issuer: https://idp.example, audiences: [x]}\n", "relay.yaml:6: tokens[1]: expected each issuer once"},
+		{replaced("protocol: udp"), "relay.yaml:6: tunnels[0].protocol: udp is not supported by this version"},
+		{replaced("hosts: [a.example, a.example]"), "tunnels[0].hosts[1]: expected each entry once"},
+		{replaced("hosts: ['*.example']"), "tunnels[0].hosts[0]: expected a host name"},
+		{replaced("hosts: [a.example:443]"), "tunnels[0].hosts[0]: expected a host name"},
+		{replaced("hosts: []"), "tunnels[0].hosts: expected at least one entry"},
+		{replaced("path: /a/../b"), "tunnels[0].path: expected a path"},
+		{replaced("path: /a%2fb"), "tunnels[0].path: expected a path"},
+		{replaced("protocol: tcp", "path: /a"), "tunnels[0].path: expected on http tunnels only"},
+		{replaced("protocol: tcp", "limits: {body: 1}"), "tunnels[0].limits.body: expected on http tunnels only"},
+		{replaced("protocol: tcp", "token: {issuer: https://idp.example}", "forward_token: true") + tokens, "tunnels[0].forward_token: expected on http tunnels only"},
+		{replaced("agents: ['spiffe://cloud.example/agent*']"), "tunnels[0].agents[0]: SPIFFE ID pattern"},
+		{replaced("agents: [spiffe://elsewhere/agent]"), "tunnels[0].agents: expected a trust domain that trust has a bundle for, got elsewhere"},
+		{replaced("callers: all"), "tunnels[0].callers: expected a list of SPIFFE ID patterns, or the word any, got \"all\""},
+		{replaced("token: nothing"), "tunnels[0].token: expected {issuer: …, scopes: […]}, or the word none"},
+		{replaced("token:"), "tunnels[0].token: expected {issuer: …, scopes: […]}, or the word none, got nothing"},
+		{replaced("token: {issuer: https://idp.example/}") + tokens, "relay.yaml:10: tunnels[0].token.issuer: expected one of the issuers in tokens"},
+		{replaced("token: {issuer: https://idp.example, scopes: ['a b']}") + tokens, "tunnels[0].token.scopes[0]: expected a scope"},
+		{replaced("forward_token: true"), "tunnels[0].forward_token: expected a token rule beside it"},
+		{replaced("forward_token: yes"), "tunnels[0].forward_token: expected true or false"},
+		{replaced("allow:"), "tunnels[0].allow: expected an expression, got nothing"},
+		{replaced("limits: {rate: 1}"), "tunnels[0].limits.rate: not supported by this version"},
+		{replaced("limits: {burst: 1}"), "tunnels[0].limits.burst: not supported by this version"},
+		{replaced("limits: {body: -1}"), "tunnels[0].limits.body: expected a size"},
+		{replaced("limits: {body: 99999999TiB}"), "tunnels[0].limits.body: expected a size"},
+		{replaced("wait: 0s"), "tunnels[0].wait: not supported by this version"},
+		{replaced("retry: safe"), "tunnels[0].retry: not supported by this version"},
+		{replaced("max_session: 0s"), "tunnels[0].max_session: not supported by this version"},
+		{replaced("listen: {socket: a.sock}"), "tunnels[0].listen: expected the key as"},
+		{replaced("callers: ['spiffe://cloud.example/a']", "listen: {socket: a.sock, as: spiffe://cloud.example/b}"), "tunnels[0].listen.as: expected an identity that callers lets in"},
+		{replaced() + "  - {name: a, protocol: http, hosts: [b.example], agents: [spiffe://cloud.example/x], callers: any, token: none}\n", "relay.yaml:11: tunnels[1].name: expected a name that no other tunnel has"},
+		{replaced() + "  - {name: b, protocol: http, hosts: [A.example.], agents: [spiffe://cloud.example/x], callers: any, token: none}\n", "tunnels[1].hosts: expected a place of its own, another tunnel is at http a.example"},
+		{replaced("path: /v1") + "  - {name: b, protocol: http, path: /v1/, hosts: [a.example], agents: [spiffe://cloud.example/x], callers: any, token: none}\n", "tunnels[1].hosts: expected a place of its own"},
+	} {
+		_, err := load(t, c.text)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got\n%v\nwant %q for\n%s", err, c.want, c.text)
+		}
+	}
+}
+
+func TestTunnelNamesAreHeldToTheirGrammar(t *testing.T) { // R07
+	for _, name := range []string{`"оrders"`, `".."`, `"*"`, `"a/b"`, `"a\0"`, `"a\r\nb"`, strings.Repeat("a", 300), `""`, "Orders"} {
+		if _, err := load(t, replaced("name: "+name)); err == nil || !strings.Contains(err.Error(), "relay.yaml:5: tunnels[0].name: ") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestTwoProtocolsAndTwoPathsShareAHost(t *testing.T) {
+	got, err := load(t, replaced()+
+		"  - {name: b, protocol: tcp, hosts: [a.example], agents: [spiffe://cloud.example/x], callers: any, token: none}\n"+
+		"  - {name: c, protocol: http, path: /v1, hosts: [a.example], agents: [spiffe://cloud.example/x], callers: any, token: none}\n")
+	if err != nil || len(got.Tunnels) != 3 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFaultFoundLaterHasItsLine(t *testing.T) {
+	got, err := load(t, replaced("allow: 'false'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := got.Fault("tunnels[0].allow", "expected better"); f.String() != "relay.yaml:11: tunnels[0].allow: expected better" {
+		t.Errorf("got %s", f)
+	}
+}
+
+func TestAMissingFileIsNotAFaultInIt(t *testing.T) {
+	_, err := Load(filepath.Join(t.TempDir(), "none.yaml"))
+	if _, isFaults := errors.AsType[Faults](err); err == nil || isFaults {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	full, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{string(full), minimal, replaced("path: /v1"), "a: &a [*a]", "? [a]\n: b", "- x", "\xff", "a: !!binary x"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := &reader{name: "relay.yaml", dir: "/etc/fairlead", lines: map[string]int{}}
+		c, err := r.load(b)
+		if (c == nil) == (err == nil) {
+			t.Fatalf("got %v and %v", c, err)
+		}
+		if err != nil {
+			faults, ok := errors.AsType[Faults](err)
+			if !ok || len(faults) == 0 {
+				t.Fatalf("got %T %v", err, err)
+			}
+			for _, f := range faults {
+				if f.Line < 0 || f.Line > 2+bytes.Count(b, []byte("\n"))+bytes.Count(b, []byte("\r")) || f.Message == "" {
+					t.Fatalf("got %+v", f)
+				}
+			}
+			return
+		}
+		if _, err := tunnel.NewTable(c.Tunnels); err != nil {
+			t.Fatalf("a file without faults makes no table: %v", err)
+		}
+	})
+}

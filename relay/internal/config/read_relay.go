@@ -1,0 +1,144 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+)
+
+func (r *reader) relay(n node) *Relay {
+	c := &Relay{
+		Ops:          netip.MustParseAddrPort("127.0.0.1:9090"),
+		Control:      defaultControl,
+		StateDir:     defaultStateDir,
+		Trust:        map[certs.TrustDomain]string{},
+		DrainTimeout: time.Minute,
+		Limits:       defaultLimits(),
+		file:         r.name,
+		lines:        r.lines,
+	}
+	n.mapping(keys{
+		"listen":    address(&c.Listen),
+		"advertise": parsed(&c.Advertise, "a name and port", hostPort),
+		"proxy_protocol": func(n node) {
+			n.mapping(keys{"from": entries(&c.ProxyProtocol, "a network such as 10.0.0.0/8", prefix)}, "from")
+		},
+		"ops":                address(&c.Ops),
+		"control":            r.path(&c.Control),
+		"state_dir":          r.path(&c.StateDir),
+		"identity":           func(n node) { r.identity(n, c) },
+		"server_certificate": func(n node) { c.ServerCertificate = r.keyPair(n) },
+		"trust":              func(n node) { r.trust(n, c) },
+		"tokens":             func(n node) { r.tokens(n, c) },
+		"drain_timeout":      duration(&c.DrainTimeout, 0, time.Hour),
+		"limits":             func(n node) { r.limits(n, &c.Limits) },
+		"tunnels":            func(n node) { r.tunnels(n, c) },
+		"console":            later,
+		"require_pq":         later,
+		"audit":              later,
+		"cluster":            later,
+	}, "listen", "identity", "trust")
+	if n.Kind == yaml.MappingNode {
+		r.crossCheck(n, c)
+	}
+	return c
+}
+
+func prefix(s string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p != p.Masked() {
+		return p, fmt.Errorf("expected a network such as 10.0.0.0/8, got %q", clip(s))
+	}
+	return p, nil
+}
+
+func (r *reader) identity(n node, c *Relay) {
+	n.mapping(keys{
+		"svid": func(n node) {
+			if pair := r.keyPair(n); pair != nil {
+				c.Identity = *pair
+			}
+		},
+		"workload_api": later,
+		"enrolled":     later,
+	}, "svid")
+}
+
+func (r *reader) keyPair(n node) *KeyPair {
+	pair := new(KeyPair)
+	n.mapping(keys{"cert": r.path(&pair.Cert), "key": r.path(&pair.Key)}, "cert", "key")
+	return pair
+}
+
+func (r *reader) trust(n node, c *Relay) {
+	n.each(func(key string, n node) {
+		td, err := certs.ParseTrustDomain(key)
+		if err != nil {
+			n.fault("%v", err)
+			return
+		}
+		var bundle string
+		n.mapping(keys{"bundle": r.path(&bundle), "endpoint": later, "profile": later}, "bundle")
+		c.Trust[td] = bundle
+	})
+	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+		n.fault("expected at least one trust domain")
+	}
+}
+
+func (r *reader) tokens(n node, c *Relay) {
+	n.list(func(_ int, n node) {
+		var iss bearer.Issuer
+		n.mapping(keys{
+			"issuer":     parsed(&iss.URL, "the issuer's URL, to the letter", issuerURL),
+			"audiences":  entries(&iss.Audiences, "an audience", plain),
+			"jwks":       func(n node) { r.jwks(n, &iss.JWKS) },
+			"algorithms": entries(&iss.Algorithms, "an algorithm", algorithm),
+		}, "issuer", "audiences")
+		if iss.URL != "" && slices.ContainsFunc(c.Tokens, func(o bearer.Issuer) bool { return o.URL == iss.URL }) {
+			n.fault("expected each issuer once, %s is there already", clip(iss.URL))
+			return
+		}
+		c.Tokens = append(c.Tokens, iss)
+	})
+}
+
+// jwks takes a URL or a path. Both are opened later; package bearer also refuses URLs over plain http.
+func (r *reader) jwks(n node, dst *string) {
+	if strings.Contains(n.Value, "://") {
+		parsed(dst, "a URL", keysURL)(n)
+		return
+	}
+	r.path(dst)(n)
+}
+
+func issuerURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" || len(s) > 2048 {
+		return "", fmt.Errorf("expected the issuer's URL, to the letter, such as https://idp.example")
+	}
+	return s, nil
+}
+
+func keysURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.User != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return "", fmt.Errorf("expected a file or an https URL without user and password")
+	}
+	return s, nil
+}
+
+func algorithm(s string) (string, error) {
+	if !slices.Contains(bearer.Algorithms(), s) {
+		return "", fmt.Errorf("expected one of %s, got %q", strings.Join(bearer.Algorithms(), ", "), clip(s))
+	}
+	return s, nil
+}

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+// maxConcurrent bounds limits.concurrent: more calls than one relay can have.
+const maxConcurrent = 10_000_000
+
+// maxTimeout bounds limits.timeout; it crosses the wire as 32 bits of milliseconds.
+const maxTimeout = 24 * time.Hour
+
+func (r *reader) tunnels(n node, c *Relay) {
+	n.list(func(_ int, n node) { c.Tunnels = append(c.Tunnels, r.tunnel(n)) })
+}
+
+func (r *reader) tunnel(n node) *tunnel.Tunnel {
+	t := &tunnel.Tunnel{Timeout: 30 * time.Second}
+	n.mapping(keys{
+		"name":          parsed(&t.Name, "a name", protocol.ParseTunnelName),
+		"protocol":      parsed(&t.Network, "http or tcp", network),
+		"hosts":         entries(&t.Hosts, "a host name", tunnel.ParseHost),
+		"path":          parsed(&t.PathPrefix, "a path", tunnel.ParsePrefix),
+		"agents":        patterns(&t.Agents),
+		"callers":       func(n node) { r.callers(n, t) },
+		"token":         func(n node) { r.tokenRule(n, t) },
+		"allow":         parsed(&t.Allow, "an expression", plain),
+		"forward_token": flag(&t.ForwardToken),
+		"limits":        func(n node) { r.tunnelLimits(n, t) },
+		"listen":        func(n node) { r.socket(n, t) },
+		"wait":          later,
+		"retry":         later,
+		"max_session":   later,
+	}, "name", "protocol", "hosts", "agents", "callers", "token")
+	if t.Network == protocol.TCP {
+		for key, why := range map[string]string{
+			"path":          "a CONNECT has no path",
+			"forward_token": "there is nowhere to put it in a TCP connection",
+			"limits.body":   "a TCP connection has no body",
+		} {
+			if line, ok := r.lines[join(n.path, key)]; ok {
+				r.fault(line, join(n.path, key), "expected on http tunnels only: %s", why)
+			}
+		}
+	}
+	return t
+}
+
+func network(s string) (protocol.Network, error) {
+	switch n, err := protocol.ParseNetwork(s); {
+	case err != nil:
+		return 0, fmt.Errorf("expected http or tcp, got %q", clip(s))
+	case n == protocol.UDP:
+		return 0, fmt.Errorf("udp is not supported by this version")
+	default:
+		return n, nil
+	}
+}
+
+func (r *reader) callers(n node, t *tunnel.Tunnel) {
+	if n.Kind == yaml.ScalarNode {
+		if n.Value != "any" {
+			n.fault("expected a list of SPIFFE ID patterns, or the word any, got %s", n.got())
+		}
+		t.AnyCaller = true
+		return
+	}
+	patterns(&t.Callers)(n)
+}
+
+func (r *reader) tokenRule(n node, t *tunnel.Tunnel) {
+	t.Token = nil
+	if n.Kind == yaml.ScalarNode {
+		if n.Value != "none" {
+			n.fault("expected {issuer: …, scopes: […]}, or the word none, got %s", n.got())
+		}
+		return
+	}
+	t.Token = new(tunnel.TokenRule)
+	n.mapping(keys{
+		"issuer": parsed(&t.Token.Issuer, "an issuer of tokens", issuerURL),
+		"scopes": entries(&t.Token.Scopes, "a scope", scope),
+	}, "issuer")
+}
+
+// scope checks the scope-token of RFC 6749 §3.3.
+func scope(s string) (string, error) {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return "", fmt.Errorf("expected a scope of visible ASCII without quotes, backslashes and spaces, got %q", clip(s))
+		}
+	}
+	return s, nil
+}
+
+func (r *reader) tunnelLimits(n node, t *tunnel.Tunnel) {
+	n.mapping(keys{
+		"body":       size(&t.Body, 0, math.MaxInt64),
+		"timeout":    duration(&t.Timeout, time.Millisecond, maxTimeout),
+		"concurrent": count(&t.Concurrent, 0, maxConcurrent),
+		"rate":       later,
+		"burst":      later,
+	})
+}
+
+func (r *reader) socket(n node, t *tunnel.Tunnel) {
+	l := new(tunnel.Listen)
+	n.mapping(keys{
+		"socket": r.path(&l.Socket),
+		"as":     parsed(&l.As, "a SPIFFE ID", certs.ParseID),
+	}, "socket", "as")
+	t.Listen = l
+}

@@ -1,0 +1,30 @@
+package policy
+
+import (
+	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+// A Decision says what was found on the way to a verdict, for the audit record and for carrying the call. It is filled
+// as far as the gate came.
+type Decision struct {
+	// Tunnel is nil until the caller may know that the tunnel exists, so that nothing made from a Decision can tell a
+	// tunnel that is hidden from the caller from one that is not there.
+	Tunnel    *tunnel.Tunnel
+	Principal authn.Principal
+	Rule      string // which rule decided: one of the constants
+}
+
+// What decides, in the order in which the gate asks. Each but RuleDefault can deny; the last two can allow.
+const (
+	RuleSVID        = "svid"         // the caller's SVID: none, bad, or not to be judged now
+	RulePath        = "path"         // the path can be read in two ways
+	RuleTunnel      = "tunnel"       // there is no such tunnel
+	RuleTrustDomain = "trust_domain" // no rule of the tunnel names the caller's trust domain
+	RuleCallers     = "callers"      // the tunnel's callers
+	RuleProtocol    = "protocol"     // the tunnel carries another protocol
+	RuleToken       = "token"        // the tunnel's token
+	RuleScopes      = "scopes"       // its scopes
+	RuleAllow       = "allow"        // its expression
+	RuleDefault     = "default"      // nothing denied, and the tunnel has no expression
+)

@@ -1,0 +1,69 @@
+// Package policy decides whether a call may pass: its Gate asks the rules of one relay.yaml, in the order that keeps
+// tunnels from being listed by those who may not call them.
+//
+// It does not forward, limit or audit anything, and does not write the HTTP answer. It is the only importer of CEL.
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+// Tokens verifies bearer tokens: *bearer.Verifier, whose errors these are.
+type Tokens interface {
+	Verify(ctx context.Context, raw string) (*bearer.Token, error)
+}
+
+// Config makes a Gate.
+type Config struct {
+	Table  *tunnel.Table    // required
+	Source certs.Source     // required, comparable: judges SVIDs
+	Tokens Tokens           // may be nil where no tunnel wants a token
+	Now    func() time.Time // default time.Now
+}
+
+// A Gate decides by one state of the configuration. It does not change, and is safe for concurrent use; a reload makes
+// another one.
+type Gate struct {
+	table  *tunnel.Table
+	source certs.Source
+	tokens Tokens
+	now    func() time.Time
+	allows map[*tunnel.Tunnel]*Allow
+}
+
+// New compiles the expression of every tunnel; a fault in any of them is an error that names the tunnel.
+func New(c Config) (*Gate, error) {
+	if c.Table == nil || c.Source == nil {
+		return nil, errors.New("policy: a table and a source are expected")
+	}
+	g := &Gate{table: c.Table, source: c.Source, tokens: c.Tokens, now: c.Now, allows: make(map[*tunnel.Tunnel]*Allow)}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	var faults []error
+	for _, t := range c.Table.All() {
+		if t.Token != nil && c.Tokens == nil {
+			faults = append(faults, fmt.Errorf("tunnel %s: a token is wanted, and nothing verifies tokens", t.Name))
+		}
+		if t.Allow == "" {
+			continue
+		}
+		allow, err := Compile(t.Allow)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("tunnel %s: allow: %w", t.Name, err))
+			continue
+		}
+		g.allows[t] = allow
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return g, nil
+}

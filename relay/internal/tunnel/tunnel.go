@@ -1,0 +1,75 @@
+// Package tunnel holds what the relay knows of each tunnel, and finds the one that a request is for.
+//
+// It does not read configuration (package config makes Tunnels), decide who may call (package policy), or know which
+// agents are connected (package registry).
+package tunnel
+
+import (
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/protocol"
+)
+
+// A Tunnel is one entry of `tunnels` in relay.yaml. Nobody changes it, or what it points to, once it is in a Table.
+type Tunnel struct {
+	// Name joins the relay's half of the tunnel with the agent's. Key `name`, required, [a-z0-9-]{1,63}.
+	Name protocol.TunnelName
+	// Network is what a call carries. Key `protocol`, required: http or tcp.
+	Network protocol.Network
+	// Hosts are the names by which callers reach the tunnel: the Host of a request, the target of a CONNECT without
+	// its port. Key `hosts`, required, at least one; no patterns.
+	Hosts []Host
+	// PathPrefix narrows an http tunnel to the paths below it, by segment; the longest one that fits wins. Key `path`,
+	// default "" (all of the host).
+	PathPrefix Prefix
+	// Agents may serve the tunnel. Key `agents`, required, at least one SPIFFE ID pattern.
+	Agents certs.Patterns
+	// Callers may call it. Key `callers`, required: SPIFFE ID patterns, or the word any.
+	Callers certs.Patterns
+	// AnyCaller is the word any: a caller with whatever trusted SVID, or without one, gets as far as the token.
+	AnyCaller bool
+	// Token is what the caller's token must be. Key `token`, required; nil is the word none: no token is looked at.
+	Token *TokenRule
+	// Allow is a CEL expression that must be true for the call to pass. Key `allow`, default "": nothing more is
+	// asked of a call that callers, token and scopes let through.
+	Allow string
+	// ForwardToken passes the caller's token on to the backend. Key `forward_token`, default false.
+	ForwardToken bool
+	// Body is how many bytes a request body may have. Key `limits.body`, default 0: streamed without a limit.
+	Body int64
+	// Timeout is how long a call may take until the response header has come. Key `limits.timeout`, default 30s.
+	Timeout time.Duration
+	// Concurrent is how many calls may run at once through this relay. Key `limits.concurrent`, default 0: no limit
+	// but the links' own.
+	Concurrent int
+	// Listen is a door beside the relay's port. Key `listen`, default nil: none.
+	Listen *Listen
+}
+
+// A TokenRule is the `token` of a tunnel.
+type TokenRule struct {
+	// Issuer is the only issuer whose tokens count, to the letter. Key `issuer`, required, one of tokens[].
+	Issuer string
+	// Scopes must all be in the token. Key `scopes`, default none.
+	Scopes []string
+}
+
+// Listen is a unix socket on the relay's host, for callers on that host: plaintext, and the socket's file mode is
+// what keeps others out.
+type Listen struct {
+	Socket string   // key `socket`, required: its path
+	As     certs.ID // key `as`, required: the SPIFFE ID that whoever connects acts as; callers must let it in
+}
+
+// Admits reports whether a rule of the tunnel could let in some identity of td. To a caller of any other trust domain
+// the tunnel does not exist.
+func (t *Tunnel) Admits(td certs.TrustDomain) bool {
+	return t.AnyCaller || t.Callers.NamesTrustDomain(td)
+}
+
+// Covers reports whether a decoded path of a request to one of the tunnel's hosts is the tunnel's. Other networks than
+// http know no paths: theirs always is.
+func (t *Tunnel) Covers(path string) bool {
+	return t.Network != protocol.HTTP || t.PathPrefix.Covers(path)
+}
