@@ -264,6 +264,15 @@ func TestAStreamWithoutOpenIsReset(t *testing.T) {
 	}
 }
 
+func TestAHeaderThatTakesTooLongIsRefused(t *testing.T) { // W09
+	cfg := Config{HeaderTimeout: 50 * time.Millisecond}
+	cfg.Tunnels = []config.Tunnel{serveHTTP(t, func(http.ResponseWriter, *http.Request) { t.Error("the backend was called") })}
+	r := newRelayWith(t, cfg)
+	for _, part := range []string{"", "GET / HTTP/1.1\r\nHost"} {
+		r.refused(r.open(openFor(request(t, "GET", "/", nil)), part), protocol.RequestTimeout, false)
+	}
+}
+
 func TestAnEndingLinkEndsItsCalls(t *testing.T) {
 	began, gone := make(chan struct{}), make(chan struct{})
 	r := newRelay(t, serveHTTP(t, func(_ http.ResponseWriter, req *http.Request) {

@@ -185,7 +185,8 @@ func TestWebSocketsWork(t *testing.T) {
 	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)
 	}
-	if rep := r.report(); rep.Code != protocol.OK || rep.Status != 101 {
+	// The client here resets the stream once it has the backend's closing frame, which may be before the stream's end.
+	if rep := r.report(); rep.Code != protocol.OK && rep.Code != protocol.Canceled || rep.Status != 101 {
 		t.Errorf("got report %+v", rep)
 	}
 }
