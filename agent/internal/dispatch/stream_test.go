@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -200,7 +201,8 @@ func TestAWebSocketWhoseBackendDiesIsReset(t *testing.T) {
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "websocket")
 	s := r.open(openFor(req), "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if _, err := io.ReadAll(s); err == nil {
-		t.Error("got an end, want a reset")
+	_, err := io.ReadAll(s)
+	if reset, ok := errors.AsType[*link.ResetError](err); !ok || protocol.Code(reset.Code) != protocol.BackendProtocol {
+		t.Errorf("got %v, want a reset with backend_protocol", err)
 	}
 }
