@@ -45,6 +45,14 @@ func (d *Dispatcher) newServer() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, exchangeKey{}, c)
 		},
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				d.conns.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				d.conns.Done()
+			}
+		},
 	}
 	s.SetKeepAlivesEnabled(false)
 	return s
