@@ -157,7 +157,7 @@ func (d *Dispatcher) handle(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 always can
 	stop := x.limit(r)
 	defer stop()
-	rw := &responseWriter{ResponseWriter: w, x: x, length: -1, expects: r.Header.Get("Expect") != ""}
+	rw := &responseWriter{ResponseWriter: w, x: x, length: -1}
 	d.proxy.ServeHTTP(rw, r.WithContext(x.ctx))
 	x.mu.Lock()
 	x.complete = x.failure == nil

@@ -106,8 +106,8 @@ func TestExpectContinueIsTheBackendsToAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "hello" {
-		t.Errorf("got %q, %v", b, err)
+	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "hello" || resp.StatusCode != 200 {
+		t.Errorf("got %d %q, %v, want one 100 and then the response", resp.StatusCode, b, err)
 	}
 
 	a := r.answer(r.open(head("/refuse")), nil)
