@@ -87,7 +87,7 @@ func (r *relay) front() http.Handler {
 		// It flushes at once what has no Content-Length, and only that: a response that says 0 must be one HEADERS frame.
 		(&httputil.ReverseProxy{
 			Transport: transport,
-			Rewrite: func(pr *httputil.ProxyRequest) { pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "orders" },
+			Rewrite:   func(pr *httputil.ProxyRequest) { pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "orders" },
 		}).ServeHTTP(w, req)
 	})
 }
