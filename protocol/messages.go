@@ -213,7 +213,7 @@ func (m *TunnelVerdict) decode(payload []byte) error {
 
 func (m *TunnelStatus) append(w *writer) {
 	w.string(critical|1, string(m.Name), 63)
-	w.uint(critical|2, flag(m.Up), 1)
+	w.uint(critical|2, bit(m.Up), 1)
 	w.string(3, m.Sentence, MaxSentence)
 }
 
@@ -321,8 +321,12 @@ func (m *Open) decode(payload []byte) error {
 			if len(m.Scopes) == MaxScopes {
 				return true, malformed("more than %d scopes", MaxScopes)
 			}
-			m.Scopes = append(m.Scopes, "")
-			return true, setString(&m.Scopes[len(m.Scopes)-1], f, maxWord)
+			scope, err := f.string(maxWord)
+			if err == nil && scope == "" {
+				err = malformed("field 9: an empty scope")
+			}
+			m.Scopes = append(m.Scopes, scope)
+			return true, err
 		case 10:
 			return true, setString(&m.Traceparent, f, maxWord)
 		case 11:
@@ -349,7 +353,7 @@ func (m *Open) decode(payload []byte) error {
 func (m *Opened) append(w *writer) {
 	w.uint(critical|1, uint64(m.Code), 2)
 	w.string(2, m.Sentence, MaxSentence)
-	w.uint(3, flag(m.Sent), 1)
+	w.uint(3, bit(m.Sent), 1)
 }
 
 func (m *Opened) decode(payload []byte) error {
@@ -400,7 +404,7 @@ func tunnelName(f field) (TunnelName, error) {
 	return t, nil
 }
 
-func flag(b bool) uint64 {
+func bit(b bool) uint64 {
 	if b {
 		return 1
 	}

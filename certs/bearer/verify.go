@@ -76,7 +76,7 @@ func (i *issuer) check(raw string, keys []jwt.VerificationKey) error {
 		{jwt.ErrTokenExpired, ReasonExpired, "expired"},
 		{jwt.ErrTokenNotValidYet, ReasonNotYetValid, "claim nbf is in the future"},
 		{jwt.ErrTokenUsedBeforeIssued, ReasonNotYetValid, "claim iat is in the future"},
-		{jwt.ErrTokenRequiredClaimMissing, ReasonMalformed, "claim aud or exp is missing"},
+		{jwt.ErrTokenRequiredClaimMissing, ReasonAudience, "claim aud is empty"}, // iss and exp were there before
 	} {
 		if errors.Is(err, known.err) {
 			return invalid(known.reason, known.detail)

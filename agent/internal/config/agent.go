@@ -1,0 +1,111 @@
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+)
+
+// Agent is one agent.yaml, checked. It is never changed after Load. Every path is absolute.
+//
+// The keys, with their defaults:
+type Agent struct {
+	// Name is `name`: what the agent calls itself towards relays, 1 to 63 of a-z, 0-9, '-' and '.'. Default: the host
+	// name in lower case.
+	Name string
+	// Relays are `relays`: host:port of each relay to dial. Required.
+	Relays []string
+	// RelayID is `relay_id`: the SPIFFE IDs of relays that may hand calls to this agent. Required.
+	RelayID certs.Patterns
+	// Transport is `transport`: auto, quic or tcp. Default: auto.
+	Transport Transport
+	// Congestion is `congestion`: auto, bbr or system, the congestion control of TCP links. Default: auto.
+	Congestion Congestion
+	// Proxy is `proxy`: the way out to the relays. Default: nil, which means HTTPS_PROXY and NO_PROXY decide.
+	Proxy *Proxy
+	// Ops is `ops`: the loopback address of /livez, /readyz and /metrics. Default: none.
+	Ops netip.AddrPort
+	// Control is `control`: the path of the control socket. Default: none.
+	Control string
+	// StateDir is `state_dir`: where the agent keeps what must outlive it. Default: none.
+	StateDir string
+	// LogLevel is `log_level`: debug, info, warn or error. Default: info.
+	LogLevel slog.Level
+	// Identity is `identity`: who the agent is. Required.
+	Identity Identity
+	// Trust is `trust`: for each trust domain where its bundle comes from. Required for every trust domain that
+	// relay_id names.
+	Trust map[certs.TrustDomain]Bundle
+	// Limits are `limits`.
+	Limits Limits
+	// Tunnels are `tunnels`: what the agent serves, and nothing else. At least one.
+	Tunnels []Tunnel
+}
+
+// Transport is how links to relays are made.
+type Transport string
+
+// The transports.
+const (
+	TransportAuto Transport = "auto" // TCP and QUIC, whichever works
+	TransportQUIC Transport = "quic"
+	TransportTCP  Transport = "tcp"
+)
+
+// Congestion is the congestion control of TCP links.
+type Congestion string
+
+// The congestion controls.
+const (
+	CongestionAuto   Congestion = "auto" // BBR where the kernel offers it
+	CongestionBBR    Congestion = "bbr"
+	CongestionSystem Congestion = "system" // whatever the kernel uses
+)
+
+// Proxy is an HTTP (CONNECT) or SOCKS5 proxy on the way to the relays.
+type Proxy struct {
+	// URL is `proxy.url`: http://host:port or socks5://host:port. Required.
+	URL string
+	// User is `proxy.user`. Default: no authentication.
+	User string
+	// PasswordFile is `proxy.password_file`: a secret file. Required with user.
+	PasswordFile string
+}
+
+// Identity says where the agent's SVID comes from.
+type Identity struct {
+	// Cert and Key are `identity.svid.cert` and `identity.svid.key`: PEM files; the key is a secret file.
+	Cert, Key string
+}
+
+// Bundle says where a trust domain's roots come from.
+type Bundle struct {
+	// File is `trust.<trust domain>.bundle`: a PEM file.
+	File string
+}
+
+// Limits bound what relays can make the agent hold.
+type Limits struct {
+	// Streams is `limits.streams`: calls at one time on one link. Default: 2000.
+	Streams int
+	// StreamWindow is `limits.stream_window`: what one stream may hold unread, in bytes. Default: 16MiB.
+	StreamWindow int
+	// LinkBuffer is `limits.link_buffer`: what all streams of a link may hold unread together. Default: 64MiB.
+	LinkBuffer int
+	// Header is `limits.header`: the largest request header block. Default: 64KiB, since the relay adds its own to
+	// the 32KiB that it takes from callers.
+	Header int
+	// OpenTimeout is `limits.open_timeout`: how long a new stream may take to say what it is for. Default: 10s.
+	OpenTimeout time.Duration
+	// Handshake is `limits.handshake`: how long a TLS or QUIC handshake with a relay may take. Default: 5s.
+	Handshake time.Duration
+}
+
+func defaultLimits() Limits {
+	return Limits{
+		Streams: 2000, StreamWindow: 16 << 20, LinkBuffer: 64 << 20, Header: 64 << 10,
+		OpenTimeout: 10 * time.Second, Handshake: 5 * time.Second,
+	}
+}

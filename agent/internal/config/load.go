@@ -1,0 +1,91 @@
+// Package config reads agent.yaml: strictly, all faults at once, into values that need no further checking. The Agent
+// struct is the manual of the file.
+//
+// It reads no secret, dials nothing, and knows nothing of reloading: a caller that loads again compares for itself.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFile bounds the file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads and checks the file at path. What is wrong in the file comes back as Faults, all of it at once; a file
+// that cannot be read is any other error.
+func Load(path string) (*Agent, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	r := &reader{name: filepath.Base(path), dir: dir, hostname: os.Hostname}
+	return r.load(b)
+}
+
+// reader is one load.
+type reader struct {
+	name     string // of the file
+	dir      string // of the file; what relative paths are relative to
+	hostname func() (string, error)
+	faults   Faults
+}
+
+func (r *reader) load(b []byte) (*Agent, error) {
+	if len(b) > maxFile {
+		return nil, Faults{{File: r.name, Message: fmt.Sprintf("expected a file of at most %d bytes", maxFile)}}
+	}
+	var doc yaml.Node
+	loader, err := yaml.NewLoader(bytes.NewReader(b))
+	if err == nil {
+		err = loader.Load(&doc)
+	}
+	switch {
+	case errors.Is(err, io.EOF) || err == nil && len(doc.Content) == 0:
+		return nil, Faults{{File: r.name, Message: "expected a mapping, got an empty file"}}
+	case err != nil:
+		return nil, r.syntax(err)
+	}
+	if err := loader.Load(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, Faults{{File: r.name, Message: "expected one YAML document and nothing behind it"}}
+	}
+	a := r.agent(node{Node: doc.Content[0], r: r})
+	if len(r.faults) > 0 {
+		r.faults.sort()
+		return nil, r.faults
+	}
+	return a, nil
+}
+
+var atLine = regexp.MustCompile(`line (\d+)`)
+
+// syntax rewords what the YAML library says of a file that is no YAML.
+func (r *reader) syntax(err error) Faults {
+	fault := Fault{File: r.name, Message: "expected YAML: " + clip(err.Error())}
+	if e, ok := errors.AsType[*yaml.LoadError](err); ok {
+		fault.Line, fault.Message = e.Mark.Line, "expected YAML: "+clip(e.Message)
+	}
+	if m := atLine.FindStringSubmatch(err.Error()); fault.Line == 0 && m != nil {
+		if n, err := strconv.Atoi(m[1]); err == nil {
+			fault.Line = n
+		}
+	}
+	return Faults{fault}
+}

@@ -1,0 +1,127 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
+)
+
+// answerTimeout bounds writing an Opened: it is a stream's first bytes, so that only a dead link holds it up.
+const answerTimeout = 10 * time.Second
+
+// call is one data stream from its Open on.
+type call struct {
+	d       *Dispatcher
+	stream  link.Stream
+	open    *protocol.Open
+	tunnel  *tunnel
+	started time.Time
+	report  Report
+}
+
+// Serve serves one data stream to its end and releases it. It blocks until the call is over and its peer has ended the
+// stream (or has had long enough to), or until ctx ends; then the stream is reset with the code of ctx's cause. A panic
+// inside ends this call alone.
+func (d *Dispatcher) Serve(ctx context.Context, stream link.Stream, info link.Info) {
+	defer stream.Close()
+	stop := context.AfterFunc(ctx, func() { stream.Reset(uint16(endCode(ctx))) })
+	defer stop()
+	c := &call{d: d, stream: stream, started: time.Now()}
+	if !c.readOpen() {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			stream.Reset(uint16(protocol.Internal))
+			c.failed(&protocol.Error{Code: protocol.Internal, Sent: true, Cause: panicError(v)})
+		}
+		c.report.Total = time.Since(c.started)
+		c.report.log(d.cfg.Log, info.Transport)
+		if d.cfg.Ended != nil && c.tunnel != nil {
+			d.cfg.Ended(&c.report)
+		}
+		// After the line is written: the peer may take its time to end a stream, and the call is over.
+		drain(stream)
+	}()
+	c.serve(ctx)
+}
+
+// endCode is what a stream is reset with when ctx ended under it.
+func endCode(ctx context.Context) protocol.Code {
+	if e, ok := context.Cause(ctx).(*protocol.Error); ok {
+		return e.Code
+	}
+	return protocol.LinkLost
+}
+
+func (c *call) readOpen() bool {
+	_ = c.stream.SetReadDeadline(c.started.Add(c.d.cfg.OpenTimeout)) // fails only where the read fails too
+	open, err := protocol.ReadOpen(c.stream)
+	if err != nil {
+		// No call to speak of: the peer broke the protocol, or went away.
+		c.d.cfg.Log.Warn("stream without an open", "error", detail(err))
+		c.stream.Reset(uint16(protocol.BadRequest))
+		return false
+	}
+	_ = c.stream.SetReadDeadline(time.Time{})
+	c.open = open
+	c.report = Report{Tunnel: open.Tunnel, Network: open.Network, CallID: open.CallID}
+	return true
+}
+
+func (c *call) serve(ctx context.Context) {
+	t, ok := c.d.tunnels.Load().find(c.open.Tunnel)
+	if !ok {
+		c.refuse(protocol.Errorf(protocol.UnknownTunnel, "this agent does not serve the tunnel"))
+		return
+	}
+	c.tunnel = t
+	if c.d.cfg.Began != nil {
+		c.d.cfg.Began(c.open.Tunnel, c.open.Network)
+	}
+	if err := t.rules.Admit(c.open); err != nil {
+		c.refuse(protocol.AsError(err))
+		return
+	}
+	if c.open.Network == protocol.HTTP {
+		c.serveHTTP(ctx)
+		return
+	}
+	c.serveTCP(ctx)
+}
+
+// refuse answers with a code, in place of everything else, and ends this direction.
+func (c *call) refuse(e *protocol.Error) {
+	c.failed(e)
+	if err := c.answer(&protocol.Opened{Code: e.Code, Sentence: e.Sentence, Sent: e.Sent}); err != nil {
+		c.stream.Reset(uint16(e.Code))
+		return
+	}
+	_ = c.stream.CloseWrite() // fails only where the stream is gone, and then there is nobody to tell
+}
+
+// failed notes why the call did not end well; the first reason stays.
+func (c *call) failed(e *protocol.Error) {
+	if c.report.Err != nil {
+		return
+	}
+	c.report.Code, c.report.Sent, c.report.Err = e.Code, e.Sent, e
+}
+
+func (c *call) answer(m *protocol.Opened) error {
+	_ = c.stream.SetWriteDeadline(time.Now().Add(answerTimeout))
+	defer c.stream.SetWriteDeadline(time.Time{})
+	return protocol.Write(c.stream, m)
+}
+
+func panicError(v any) error {
+	if err, ok := v.(error); ok && err == http.ErrAbortHandler {
+		return err
+	}
+	return fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+}

@@ -1,0 +1,40 @@
+//go:build linux
+
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/e2e/process"
+	"github.com/fairlead/fairlead/e2e/servers"
+)
+
+func TestMessagesArePublishedAndSubscribedTo(t *testing.T) {
+	m := servers.StartMosquitto(t, new(servers.Loopback))
+	s := startSite(t, options{}, tunnel{name: "mqtt", protocol: "tcp", backend: "tcp://" + m.Addr.String()})
+	address := s.connect(t, nil, "mqtt")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	client := func(program string, more ...string) *exec.Cmd {
+		args := append([]string{"-h", address.Addr().String(), "-p", strconv.Itoa(int(address.Port()))}, more...)
+		//nolint:gosec // a test's command line
+		return exec.CommandContext(ctx, process.Program(t, program, "mosquitto-clients"), args...)
+	}
+	subscriber := process.Start(t, "mosquitto_sub", client("mosquitto_sub", "-d", "-v", "-q", "1", "-t", "meters/#", "-C", "2", "-W", "50"))
+	if _, err := subscriber.Find(ctx, regexp.MustCompile("Subscribed")); err != nil {
+		t.Fatal(err)
+	}
+	process.Run(t, client("mosquitto_pub", "-q", "1", "-t", "meters/1", "-m", "230"))
+	process.Run(t, client("mosquitto_pub", "-q", "2", "-t", "meters/2", "-m", "231"))
+	if _, err := subscriber.Find(ctx, regexp.MustCompile(`(?s)meters/1 230\n.*meters/2 231\n`)); err != nil {
+		t.Error(err)
+	}
+	if err := subscriber.Wait(); err != nil {
+		t.Errorf("mosquitto_sub ended with %v", err)
+	}
+}
