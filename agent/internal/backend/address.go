@@ -183,9 +183,14 @@ func parseHost(host string) (string, error) {
 }
 
 // looksNumeric reports whether a resolver may take the name for an IPv4 address in one of inet_aton's spellings
-// (0xA9FEA9FE, 2852039166, 0251.0376.0251.0376): its last label is a number, which no registered name has.
+// (0xA9FEA9FE, 2852039166, 0251.0376.0251.0376), or was meant as a range of them: its last label is a number or, behind
+// others, begins with a digit, which no top-level domain does.
 func looksNumeric(name string) bool {
-	last := name[strings.LastIndexByte(name, '.')+1:]
+	dot := strings.LastIndexByte(name, '.')
+	last := name[dot+1:]
+	if dot > 0 && last != "" && '0' <= last[0] && last[0] <= '9' {
+		return true
+	}
 	if hex, ok := strings.CutPrefix(last, "0x"); ok {
 		return strings.Trim(hex, "0123456789abcdef") == ""
 	}

@@ -7,8 +7,7 @@ import (
 )
 
 // requestBody is a request's body under watch: it remembers whether it was read and how that ended, so that a
-// failure of the caller's side is not blamed on the backend. A nil source is an empty body. It has no GetBody, and is
-// not http.NoBody: both would let net/http repeat the request.
+// failure of the caller's side is not blamed on the backend. A nil source was never read.
 type requestBody struct {
 	src io.Reader
 
@@ -19,9 +18,6 @@ type requestBody struct {
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
-	if b.src == nil {
-		return 0, io.EOF
-	}
 	b.mu.Lock()
 	done := b.done
 	b.read = true
@@ -45,6 +41,15 @@ func (b *requestBody) Close() error {
 	b.done = true
 	return nil
 }
+
+// emptyBody is no body that net/http does not take for none: with http.NoBody it would repeat the request.
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }
+
+// WriteTo spares io.Copy its buffer.
+func (emptyBody) WriteTo(io.Writer) (int64, error) { return 0, nil }
 
 func (b *requestBody) touched() bool {
 	b.mu.Lock()

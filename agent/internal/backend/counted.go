@@ -2,7 +2,9 @@ package backend
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 )
 
@@ -19,6 +21,15 @@ func (c *countedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n - len(p)))
 	return n, err
+}
+
+var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// ReadFrom is what net/http sends request bodies with; without it, io.Copy would allocate a buffer for each.
+func (c *countedConn) ReadFrom(r io.Reader) (int64, error) {
+	buf := copyBuffers.Get().(*[32 << 10]byte)
+	defer copyBuffers.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{c}, r, buf[:])
 }
 
 // counter finds the countedConn below a connection of the pool.

@@ -61,7 +61,7 @@ func (b *Backend) guardBody(req *http.Request) *requestBody {
 	switch req.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
 		// "identity" keeps net/http from framing the empty body, and from probing it for 200 ms.
-		req.Body, req.TransferEncoding = body, []string{"identity"}
+		req.Body, req.TransferEncoding = emptyBody{}, []string{"identity"}
 		return body
 	}
 	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {

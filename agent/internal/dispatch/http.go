@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
 )
 
 // exchangeKey finds the *exchange in a request's context.
@@ -81,7 +83,8 @@ func (x *exchange) finish() {
 	}
 	switch {
 	case x.failure == nil:
-		if err := x.stream.CloseWrite(); err != nil && !x.ended {
+		// A peer that has the whole response may have reset the stream by now, and need not hear of its end.
+		if err := x.stream.CloseWrite(); errors.Is(err, link.ErrLost) && !x.ended {
 			x.failed(peerError(err))
 		}
 	case x.answered:

@@ -71,7 +71,7 @@ func TestBackendConnectionsAreKept(t *testing.T) {
 }
 
 func TestALargeBodyCrossesBothWays(t *testing.T) {
-	const size = 8 << 20
+	const size = 2 << 20
 	body := bytes.Repeat([]byte("0123456789abcdef"), size/16)
 	r := newRelay(t, serveHTTP(t, func(w http.ResponseWriter, req *http.Request) {
 		b, err := io.ReadAll(req.Body)

@@ -71,9 +71,10 @@ func TestATCPCallKeepsItsHalfClose(t *testing.T) {
 
 func TestATCPBackendThatBreaksOffResetsTheStream(t *testing.T) {
 	r := newRelay(t, serveTCP(t, "tcp", func(c net.Conn) {
+		c.Read(make([]byte, 1))
 		c.(*net.TCPConn).SetLinger(0)
 	}))
-	s := r.open(tcpOpen, "")
+	s := r.open(tcpOpen, "x")
 	if _, err := protocol.ReadOpened(s); err != nil {
 		t.Fatal(err)
 	}

@@ -30,8 +30,8 @@ type Carrier interface {
 	Reset(code uint16)
 	Credit(bytes uint32)
 	// Release is called once, when the stream has ended: both directions (and everything was read or given up), or
-	// by a reset, or with the link.
-	Release()
+	// aborted by a reset or with the link, when what is still queued is of no use.
+	Release(aborted bool)
 }
 
 // Stream is a link.Stream.
@@ -61,8 +61,13 @@ type Stream struct {
 
 var _ link.Stream = (*Stream)(nil)
 
+// creditMargin is left unused of the first credit, in bytes, so that the chunks which need none (an end, a reset) fit
+// into the first window of the carrier too, where that has one of the same size, as yamux does.
+const creditMargin = 64
+
 // New makes a stream, open both ways. Its windows grow from budget, which the session's streams share. Both ends must
-// agree on cfg.InitialWindow, which is the first credit.
+// agree on cfg.InitialWindow, which is the first credit; it is at least 4 KiB. Credit pays for data chunks with their
+// headers: so a flood of tiny ones is bounded too.
 func New(carrier Carrier, cfg link.Config, budget *link.Budget) *Stream {
 	return &Stream{
 		carrier:       carrier,
@@ -73,9 +78,13 @@ func New(carrier Carrier, cfg link.Config, budget *link.Budget) *Stream {
 		readStop:      make(chan struct{}),
 		writeStop:     make(chan struct{}),
 		window:        newWindow(cfg.InitialWindow, cfg.MaxWindow, budget),
-		credit:        cfg.InitialWindow,
+		credit:        cfg.InitialWindow - creditMargin,
 	}
 }
+
+// Cut ends the stream because nothing more can arrive on it, with err, which must wrap link.ErrLost. It does nothing
+// after both directions have ended.
+func (s *Stream) Cut(err error) { s.abort(err, true, nil) }
 
 // Fail ends the stream because the link did; err must wrap link.ErrLost.
 func (s *Stream) Fail(err error) { s.abort(err, false, nil) }
@@ -139,6 +148,9 @@ func (s *Stream) sendEnd() {
 	s.releaseIfDone()
 }
 
+// ResetByPeer ends the stream as if a reset chunk had arrived: for carriers that can learn of one in another way.
+func (s *Stream) ResetByPeer(code uint16) { s.abort(&link.ResetError{Code: code}, true, nil) }
+
 // Reset implements link.Stream.
 func (s *Stream) Reset(code uint16) {
 	s.abort(&link.ResetError{Code: code, Local: true}, true, func() { s.carrier.Reset(code) })
@@ -167,11 +179,10 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// abort ends the stream with err, and calls tell unless nobody is left to be told. A reset does nothing after both
-// directions have ended.
-func (s *Stream) abort(err error, reset bool, tell func()) {
+// abort ends the stream with err, and calls tell, which may be nil, unless it has ended already.
+func (s *Stream) abort(err error, unlessBothEnded bool, tell func()) {
 	s.mu.Lock()
-	if s.err != nil || s.released || reset && s.endSent && s.endReceived {
+	if s.err != nil || s.released || unlessBothEnded && s.endBegun && s.endReceived {
 		s.mu.Unlock()
 		return
 	}
@@ -188,7 +199,7 @@ func (s *Stream) abort(err error, reset bool, tell func()) {
 	if tell != nil {
 		tell()
 	}
-	s.carrier.Release()
+	s.carrier.Release(true)
 }
 
 // releaseIfDone releases the stream once both directions have ended and nothing is left to read.
@@ -202,7 +213,7 @@ func (s *Stream) releaseIfDone() {
 	s.mu.Unlock()
 	if done {
 		s.stopTimers()
-		s.carrier.Release()
+		s.carrier.Release(false)
 	}
 }
 

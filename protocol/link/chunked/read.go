@@ -80,7 +80,7 @@ func (s *Stream) ReadChunk(r io.Reader) error {
 		return midChunk(err)
 	}
 	if h.Type == link.ChunkReset {
-		s.abort(&link.ResetError{Code: binary.BigEndian.Uint16(b[:])}, true, nil)
+		s.ResetByPeer(binary.BigEndian.Uint16(b[:]))
 		return nil
 	}
 	return s.receiveCredit(binary.BigEndian.Uint32(b[:]))
@@ -95,7 +95,7 @@ func midChunk(err error) error {
 
 func (s *Stream) receiveData(r io.Reader, n int) error {
 	s.mu.Lock()
-	inWindow, ended := s.window.arrived(n), s.endReceived
+	inWindow, ended := s.window.arrived(n+link.ChunkHeaderSize), s.endReceived
 	s.mu.Unlock()
 	if ended {
 		return fmt.Errorf("%w: data after the end", link.ErrMalformedChunk)

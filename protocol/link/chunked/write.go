@@ -3,6 +3,8 @@ package chunked
 import (
 	"net"
 	"os"
+
+	"github.com/fairlead/fairlead/protocol/link"
 )
 
 // Write implements link.Stream. It returns once the last of p is queued.
@@ -44,7 +46,7 @@ func (s *Stream) writeSome(p []byte) (int, error) {
 				return k, nil
 			}
 			s.mu.Lock()
-			s.credit += k
+			s.credit += k + link.ChunkHeaderSize
 			s.mu.Unlock()
 			continue // and find out why
 		}
@@ -56,7 +58,7 @@ func (s *Stream) writeSome(p []byte) (int, error) {
 	}
 }
 
-// takeCredit takes credit for up to n bytes: 0 when there is none.
+// takeCredit takes credit for a chunk of up to n bytes: 0 when there is none.
 func (s *Stream) takeCredit(n int, expired bool) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,8 +68,10 @@ func (s *Stream) takeCredit(n int, expired bool) (int, error) {
 	if expired {
 		return 0, os.ErrDeadlineExceeded
 	}
-	n = min(n, s.credit)
-	s.credit -= n
+	if n = min(n, s.credit-link.ChunkHeaderSize); n <= 0 {
+		return 0, nil
+	}
+	s.credit -= n + link.ChunkHeaderSize
 	return n, nil
 }
 

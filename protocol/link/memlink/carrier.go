@@ -44,7 +44,7 @@ func (c *carrier) receive(chunk []byte) {
 	}
 }
 
-func (c *carrier) Release() {
+func (c *carrier) Release(bool) {
 	s := c.session
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,0 +1,192 @@
+package yamuxlink
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead/fairlead/protocol/link"
+)
+
+// What frameConn knows of yamux's frames: version u8, type u8, flags u16, stream u32, length u32, big endian; data
+// frames alone have a body.
+const (
+	frameHeaderSize = 12
+	frameData       = 0
+	framePing       = 2
+	flagSYN         = 1
+	maxFrame        = link.ChunkHeaderSize + link.MaxChunkData
+)
+
+// closeGrace bounds how long the TLS goodbye may take on a socket that takes nothing more.
+const closeGrace = 200 * time.Millisecond
+
+var (
+	errPeerClosed = errors.New("the peer closed the connection")
+	errBadFrame   = errors.New("malformed yamux frame")
+)
+
+// frameConn is the connection as yamux sees it. Outwards it joins a frame's header and body, which yamux writes one
+// after the other, so that they leave as one TLS record. Inwards it counts, and refuses frames that no peer of ours
+// sends before yamux spends memory or goroutines on them.
+type frameConn struct {
+	net.Conn
+	client   bool
+	received atomic.Uint64
+
+	in     [frameHeaderSize]byte // of the frame that is arriving
+	inHave int                   // bytes of in
+	inBody int                   // bytes of the body still to come
+
+	out []byte // a header that waits for its body
+
+	// mu guards:
+	mu     sync.Mutex
+	fault  error // the first thing that went wrong
+	closed bool
+}
+
+func newFrameConn(conn net.Conn, client bool) *frameConn {
+	return &frameConn{Conn: conn, client: client, out: make([]byte, 0, frameHeaderSize+writeBufferSize)}
+}
+
+// Read implements io.Reader, for yamux's one reading goroutine.
+func (c *frameConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.received.Add(uint64(n)) //nolint:gosec // a count
+	if bad := c.check(p[:n]); bad != nil {
+		n, err = 0, bad
+	}
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			c.setFault(errPeerClosed)
+		} else {
+			c.setFault(err)
+		}
+		_ = c.rawClose() // at once: yamux spins until its Close has come through
+	}
+	return n, err
+}
+
+// check follows the frames through b.
+func (c *frameConn) check(b []byte) error {
+	for len(b) > 0 {
+		if c.inBody > 0 {
+			k := min(c.inBody, len(b))
+			c.inBody -= k
+			b = b[k:]
+			continue
+		}
+		k := copy(c.in[c.inHave:], b)
+		c.inHave += k
+		b = b[k:]
+		if c.inHave < frameHeaderSize {
+			return nil
+		}
+		c.inHave = 0
+		if err := c.checkHeader(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *frameConn) checkHeader() error {
+	kind, flags := c.in[1], binary.BigEndian.Uint16(c.in[2:])
+	id, length := binary.BigEndian.Uint32(c.in[4:]), binary.BigEndian.Uint32(c.in[8:])
+	switch {
+	case c.in[0] != 0:
+		return fmt.Errorf("%w: expected version 0, got %d", errBadFrame, c.in[0])
+	case kind == framePing: // yamux would start a goroutine for each
+		return fmt.Errorf("%w: a ping", errBadFrame)
+	case flags&flagSYN != 0 && (id == 0 || id%2 == 1 == c.client):
+		return fmt.Errorf("%w: stream %d opened from the wrong side", errBadFrame, id)
+	case kind == frameData && length > maxFrame: // yamux would allocate it all before the first byte
+		return fmt.Errorf("%w: a frame of %d bytes, expected at most %d", link.ErrPeerFlooded, length, maxFrame)
+	case kind == frameData:
+		c.inBody = int(length)
+	}
+	return nil
+}
+
+// Write implements io.Writer, for yamux's one writing goroutine: a header that a body follows waits for it.
+func (c *frameConn) Write(p []byte) (int, error) {
+	if len(c.out) == 0 && len(p) == frameHeaderSize && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
+		c.out = append(c.out, p...)
+		return len(p), nil
+	}
+	b := p
+	if len(c.out) > 0 {
+		b = append(c.out, p...)
+		c.out = c.out[:0]
+	}
+	if _, err := c.Conn.Write(b); err != nil {
+		c.setFault(err)
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (c *frameConn) setFault(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fault == nil && !c.closed {
+		c.fault = err
+	}
+}
+
+// cause returns the first thing that went wrong, or fallback; never io.EOF, which could pass for a stream's end.
+func (c *frameConn) cause(fallback error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.fault != nil:
+		return c.fault
+	case errors.Is(fallback, io.EOF):
+		return errPeerClosed
+	}
+	return fallback
+}
+
+// Close ends the connection, with a goodbye where that takes no time. Later calls do nothing.
+func (c *frameConn) Close() error {
+	if !c.claimClose() {
+		return nil
+	}
+	raw := c.raw()
+	if raw == c.Conn {
+		return raw.Close()
+	}
+	// A Write that hangs makes tls.Conn.Close leave the goodbye out; a full socket without one does not.
+	timer := time.AfterFunc(closeGrace, func() { _ = raw.Close() })
+	defer timer.Stop()
+	return c.Conn.Close()
+}
+
+func (c *frameConn) rawClose() error {
+	if !c.claimClose() {
+		return nil
+	}
+	return c.raw().Close()
+}
+
+func (c *frameConn) claimClose() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := !c.closed
+	c.closed = true
+	return first
+}
+
+// raw is the connection under TLS.
+func (c *frameConn) raw() net.Conn {
+	if t, ok := c.Conn.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return c.Conn
+}

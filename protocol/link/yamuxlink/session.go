@@ -1,0 +1,218 @@
+package yamuxlink
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hashicorp/yamux"
+
+	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/protocol/link/chunked"
+)
+
+// Session is one end of a link. Its goroutines: one accepts, one writes for all streams, one gives idle memory back,
+// one a stream reads; and yamux's two.
+type Session struct {
+	cfg     link.Config
+	info    link.Info
+	client  bool
+	conn    *frameConn
+	mux     *yamux.Session
+	budget  *link.Budget
+	out     *outbox
+	done    chan struct{}
+	queued  chan struct{} // holds a token when accepted may hold a stream
+	running sync.WaitGroup
+
+	// mu guards:
+	mu       sync.Mutex
+	open     map[*carrier]struct{}
+	accepted []*chunked.Stream
+	inbound  int    // of open, those that the peer opened
+	tracked  [2]int // yamux streams that live, open or on their way out: [0] the peer's, [1] ours
+	began    bool   // this side has opened its first stream
+	err      error
+}
+
+var _ link.Session = (*Session)(nil)
+
+// Open implements link.Session. What the peer does not admit is reset by it later.
+func (s *Session) Open(ctx context.Context) (link.Stream, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	c := &carrier{session: s, opener: true, parts: 2}
+	c.stream = chunked.New(c, s.cfg, s.budget)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.tracked[1] >= backlog {
+		return nil, link.ErrStreamLimit
+	}
+	c.express = s.client && !s.began
+	s.began = true
+	s.tracked[1]++
+	s.open[c] = struct{}{}
+	s.out.put(item{kind: itemOpen, carrier: c}, c.express) // under mu: the first one must be yamux's first
+	return c.stream, nil
+}
+
+// Accept implements link.Session.
+func (s *Session) Accept(ctx context.Context) (link.Stream, error) {
+	for {
+		st, err := s.tryAccept()
+		if st != nil || err != nil {
+			return st, err
+		}
+		select {
+		case <-s.queued:
+		case <-s.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Session) tryAccept() (link.Stream, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	if len(s.accepted) == 0 {
+		return nil, nil
+	}
+	st := s.accepted[0]
+	s.accepted[0] = nil
+	if s.accepted = s.accepted[1:]; len(s.accepted) > 0 {
+		s.wakeAccept() // for another caller of Accept
+	} else {
+		s.accepted = nil
+	}
+	return st, nil
+}
+
+func (s *Session) wakeAccept() {
+	select {
+	case s.queued <- struct{}{}:
+	default:
+	}
+}
+
+// Close implements link.Session. It takes closeGrace at most on a socket that takes nothing more.
+func (s *Session) Close(cause error) {
+	s.fail(cause)
+	_ = s.mux.Close() // waits for yamux's goroutines; it returns nil only
+	s.running.Wait()
+}
+
+// fail ends the session without waiting for its goroutines, of which the caller may be one. The first cause stays.
+func (s *Session) fail(cause error) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	err := &link.LostError{Cause: cause}
+	s.err = err
+	open := s.open
+	s.open = make(map[*carrier]struct{})
+	s.inbound = 0
+	s.accepted = nil
+	s.mu.Unlock()
+	s.out.close()
+	close(s.done)
+	for c := range open {
+		c.stream.Fail(err)
+	}
+	_ = s.conn.Close() // all that can be done with its error is done: the session is over
+}
+
+// acceptLoop takes yamux's streams until it ends, and so learns of every end.
+func (s *Session) acceptLoop() {
+	for {
+		mux, err := s.mux.AcceptStream()
+		if err != nil {
+			s.fail(s.conn.cause(err))
+			return
+		}
+		s.admit(mux)
+	}
+}
+
+func (s *Session) admit(mux *yamux.Stream) {
+	c := &carrier{session: s, mux: mux, parts: 2, express: !s.client && mux.StreamID() == 1}
+	c.stream = chunked.New(c, s.cfg, s.budget)
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.tracked[0]++
+	flooded := s.tracked[0] > 2*backlog // an honest peer has at most backlog, by its own count
+	refused := s.inbound >= s.cfg.MaxStreams
+	if !flooded && !refused {
+		s.inbound++
+		s.open[c] = struct{}{}
+		s.accepted = append(s.accepted, c.stream)
+		s.wakeAccept()
+	}
+	s.mu.Unlock()
+	if flooded {
+		s.fail(link.ErrPeerFlooded)
+		return
+	}
+	if refused {
+		c.stream.Reset(s.cfg.StreamLimitCode)
+	}
+	s.running.Go(c.pump)
+}
+
+// forget takes a stream that has ended out of the count.
+func (s *Session) forget(c *carrier) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.open[c]; !ok {
+		return
+	}
+	delete(s.open, c)
+	if !c.opener {
+		s.inbound--
+	}
+}
+
+// untrack says that yamux holds nothing of a stream any more.
+func (s *Session) untrack(c *carrier) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.opener {
+		s.tracked[1]--
+	} else {
+		s.tracked[0]--
+	}
+}
+
+// Done implements link.Session.
+func (s *Session) Done() <-chan struct{} { return s.done }
+
+// Err implements link.Session.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Received implements link.Session. It counts what came out of TLS.
+func (s *Session) Received() uint64 { return s.conn.received.Load() }
+
+// Streams implements link.Session.
+func (s *Session) Streams() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// Info implements link.Session.
+func (s *Session) Info() link.Info { return s.info }

@@ -1,0 +1,206 @@
+// Package gateway answers callers: it has each call decided, carries it to an agent, and says what went wrong in the
+// words of design §5. It is the http.Handler of the relay's port, and of the unix sockets beside it.
+//
+// It does not decide (package policy), choose agents (package route) or own a socket (package front).
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/policy"
+	"github.com/fairlead/fairlead/relay/internal/route"
+)
+
+// Gate decides; *policy.Gate is one.
+type Gate interface {
+	Decide(ctx context.Context, r *policy.Request) (*policy.Decision, error)
+}
+
+// Proof is what the connection of a request has shown.
+type Proof struct {
+	Peer   *authn.Peer
+	Source netip.AddrPort
+	Proved func() // the connection no longer counts as a stranger's; may be called often
+}
+
+// Record is one call that has ended, for the metrics.
+type Record struct {
+	Tunnel   protocol.TunnelName // "" where the caller may not know of one
+	Network  protocol.Network
+	Code     protocol.Code
+	Duration time.Duration
+}
+
+// Config is what New needs; only Observe may be left out.
+type Config struct {
+	Gate    func() Gate // the one in force now
+	Router  *route.Router
+	Proof   func(ctx context.Context) Proof // of the connection that a request's context belongs to
+	Observe func(Record)                    // called once a call, when it has ended; must not block
+	Log     *slog.Logger
+}
+
+// Gateway is safe for concurrent use.
+type Gateway struct {
+	cfg      Config
+	log      *slog.Logger
+	proxyLog *log.Logger
+	running  counts
+	draining atomic.Bool
+}
+
+// New returns a gateway that holds nothing yet.
+func New(cfg Config) (*Gateway, error) {
+	if cfg.Gate == nil || cfg.Router == nil || cfg.Proof == nil || cfg.Log == nil {
+		return nil, errors.New("gateway: expected Gate, Router, Proof and Log to be set")
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Record) {}
+	}
+	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}, nil
+}
+
+// Drain makes every new call fail with draining; running ones go on.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// ServeHTTP answers one request of the relay's port.
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.serve(w, r, g.cfg.Proof(r.Context()), local{})
+}
+
+// local is the door that a request came through where that is a unix socket: its one tunnel, and whom it acts for.
+type local struct {
+	tunnel protocol.TunnelName
+	as     certs.ID
+}
+
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, door local) {
+	c := g.begin(r, proof)
+	defer c.finish()
+	if err := g.admit(r); err != nil {
+		c.refuse(w, err)
+		return
+	}
+	d, err := g.cfg.Gate().Decide(r.Context(), c.request(door))
+	c.decided(d)
+	if err != nil {
+		c.refuse(w, err)
+		return
+	}
+	if !g.running.enter(d.Tunnel) {
+		c.refuse(w, protocol.Errorf(protocol.Overloaded, "the tunnel has as many calls as it may have"))
+		return
+	}
+	defer g.running.leave(d.Tunnel)
+	if c.network == protocol.TCP {
+		c.connect(w, r)
+		return
+	}
+	c.forward(w, r)
+}
+
+// admit checks what needs no decision, so that it says the same of every host.
+func (g *Gateway) admit(r *http.Request) error {
+	if g.draining.Load() {
+		return protocol.Errorf(protocol.Draining, "the relay is going away")
+	}
+	if err := checkHeader(r); err != nil {
+		return err
+	}
+	return checkUpgrade(r)
+}
+
+// call is one call on its way.
+type call struct {
+	gateway  *Gateway
+	id       string
+	began    time.Time
+	in       *http.Request // nil for the raw bytes of a unix socket
+	proof    Proof
+	network  protocol.Network
+	decision *policy.Decision
+	code     protocol.Code // how it ended
+	done     bool          // false while it may still be cut off by a panic
+}
+
+func (g *Gateway) begin(r *http.Request, proof Proof) *call {
+	c := &call{gateway: g, id: newCallID(), began: time.Now(), in: r, proof: proof, network: protocol.HTTP, decision: &policy.Decision{}}
+	if r == nil || r.Method == http.MethodConnect {
+		c.network = protocol.TCP
+	}
+	return c
+}
+
+// newCallID has 130 bits, so that nobody guesses another's.
+func newCallID() string { return strings.ToLower(rand.Text()) }
+
+func (c *call) request(door local) *policy.Request {
+	q := &policy.Request{Network: c.network, Peer: c.proof.Peer, As: door.as, Tunnel: door.tunnel, Source: c.proof.Source.Addr()}
+	if c.in == nil {
+		q.Header = http.Header{}
+		return q
+	}
+	q.Host, q.Method, q.Header = c.in.Host, c.in.Method, c.in.Header
+	if c.network == protocol.TCP {
+		q.Proxy = true
+		return q
+	}
+	q.Path, q.RawQuery = c.in.URL.EscapedPath(), c.in.URL.RawQuery
+	return q
+}
+
+// decided keeps the decision. Whoever has shown a good SVID, or got through, is a stranger no longer.
+func (c *call) decided(d *policy.Decision) {
+	c.decision = d
+	if c.proof.Proved != nil && !d.Principal.Caller.IsZero() {
+		c.proof.Proved()
+	}
+}
+
+// open is the call in the words of the link.
+func (c *call) open() *protocol.Open {
+	p := c.decision.Principal
+	o := &protocol.Open{
+		Tunnel: c.decision.Tunnel.Name, Network: c.network, CallID: c.id,
+		User: p.User(), Issuer: p.Issuer(), Scopes: p.Scopes(), Timeout: c.decision.Tunnel.Timeout,
+	}
+	if !p.Caller.IsZero() {
+		o.Caller = p.Caller.String()
+	}
+	if c.in == nil {
+		return o
+	}
+	o.Traceparent, o.Tracestate = traceContext(c.in.Header)
+	if c.network == protocol.HTTP {
+		o.Method, o.Path = c.in.Method, c.in.URL.EscapedPath()
+	}
+	return o
+}
+
+// finish counts the call, also when it is cut off.
+func (c *call) finish() {
+	if !c.done && c.code == protocol.OK {
+		c.code = protocol.Canceled
+	}
+	g := c.gateway
+	g.cfg.Observe(Record{Tunnel: c.tunnelName(), Network: c.network, Code: c.code, Duration: time.Since(c.began)})
+}
+
+func (c *call) tunnelName() protocol.TunnelName {
+	if c.decision.Tunnel == nil {
+		return ""
+	}
+	return c.decision.Tunnel.Name
+}

@@ -1,0 +1,194 @@
+// Package registry knows which agents are connected: their links, the tunnels that each link may serve, and which link
+// gives way when an agent comes back.
+//
+// It does not dial, ping or choose among links (package route does), and it believes the identity it is given.
+package registry
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
+)
+
+// Owns says whether the configuration lets agent serve tunnel. A tunnel that does not exist is owned by nobody.
+type Owns func(tunnel protocol.TunnelName, agent certs.ID) bool
+
+// Config is what New needs; the zero value of each limit means its default.
+type Config struct {
+	Owns Owns
+	Log  *slog.Logger
+
+	// SessionsPerAgent bounds the processes that may be connected under one SPIFFE ID at a time; default 8. A
+	// session is one agent name and epoch, with all its links.
+	SessionsPerAgent int
+	// LinksPerSession bounds the links of one of them; default 8: several transports, and several addresses of one
+	// relay, fit.
+	LinksPerSession int
+}
+
+// Registry holds the links. It is safe for concurrent use.
+type Registry struct {
+	cfg Config
+	log *slog.Logger
+
+	// mu guards: everything below. The slices in byTunnel are replaced, never changed, so that a reader may keep one.
+	mu       sync.RWMutex
+	owns     Owns
+	byTunnel map[protocol.TunnelName][]*Link
+	agents   map[agentKey]*agent
+	sessions map[certs.ID]int
+
+	closing sync.WaitGroup // links that gave way and are being closed
+}
+
+// New returns a registry without links.
+func New(cfg Config) (*Registry, error) {
+	if cfg.Owns == nil || cfg.Log == nil {
+		return nil, errors.New("registry: expected Owns and Log to be set")
+	}
+	if cfg.SessionsPerAgent == 0 {
+		cfg.SessionsPerAgent = 8
+	}
+	if cfg.LinksPerSession == 0 {
+		cfg.LinksPerSession = 8
+	}
+	return &Registry{
+		cfg: cfg, log: cfg.Log, owns: cfg.Owns,
+		byTunnel: make(map[protocol.TunnelName][]*Link),
+		agents:   make(map[agentKey]*agent),
+		sessions: make(map[certs.ID]int),
+	}, nil
+}
+
+// Offer is a link that has said Hello.
+type Offer struct {
+	Session link.Session
+	Agent   certs.ID // as the handshake proved it
+	Name    string
+	Epoch   uint64
+	Slot    uint16
+	Tunnels []protocol.TunnelName
+
+	// Suspect says whether the link has stopped answering; RTT is its round trip, zero while unknown. Both may be
+	// nil, and must not block.
+	Suspect func() bool
+	RTT     func() time.Duration
+}
+
+// Add takes a link in and says which of its tunnels it may serve, in the order offered. Links that it replaces are
+// gone from the candidates at once, and are closed in the background. An error is a *protocol.Error with SessionLimit,
+// and the link was not taken in. Whoever adds a link calls Remove when it has ended.
+func (r *Registry) Add(o Offer) (*Link, []protocol.TunnelVerdict, error) {
+	l := newLink(o)
+	r.mu.Lock()
+	replaced, err := r.place(l)
+	if err != nil {
+		r.mu.Unlock()
+		return nil, nil, err
+	}
+	l.accepted.Store(new(r.accept(l)))
+	r.list(l)
+	r.mu.Unlock()
+
+	for _, old := range replaced {
+		r.closing.Go(func() {
+			old.Session.Close(protocol.Errorf(protocol.DuplicateAgent, "the agent has connected again"))
+		})
+	}
+	return l, r.verdicts(l), nil
+}
+
+// Remove forgets a link that has ended; a link that took its place stays. Later calls do nothing.
+func (r *Registry) Remove(l *Link) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unlist(l)
+	r.displace(l)
+}
+
+// Candidates returns the links that may serve a tunnel, suspect ones and those whose backend is down included. The
+// slice is shared: the caller does not change it.
+func (r *Registry) Candidates(tunnel protocol.TunnelName) []*Link {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byTunnel[tunnel]
+}
+
+// Reload judges every link again by new rules: it loses the tunnels that its agent no longer owns, and gets those it
+// had offered and owns now. Running calls go on.
+func (r *Registry) Reload(owns Owns) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.owns = owns
+	for _, l := range r.links() {
+		before := *l.accepted.Load()
+		after := r.accept(l)
+		r.unlist(l)
+		l.accepted.Store(&after)
+		r.list(l)
+		for name := range before {
+			if _, ok := after[name]; !ok {
+				r.notOwned(l, name)
+			}
+		}
+	}
+}
+
+// Wait returns when the links that gave way have been closed.
+func (r *Registry) Wait() { r.closing.Wait() }
+
+// accept judges what a link offers; a tunnel that it keeps keeps its status. r.mu is held.
+func (r *Registry) accept(l *Link) map[protocol.TunnelName]*status {
+	accepted := make(map[protocol.TunnelName]*status, len(l.offered))
+	for _, name := range l.offered {
+		if r.owns(name, l.Agent) {
+			accepted[name] = l.statuses[name]
+		}
+	}
+	return accepted
+}
+
+// list makes a link a candidate for its tunnels. r.mu is held.
+func (r *Registry) list(l *Link) {
+	for name := range *l.accepted.Load() {
+		r.byTunnel[name] = append(slices.Clip(r.byTunnel[name]), l)
+	}
+}
+
+// unlist undoes list. r.mu is held.
+func (r *Registry) unlist(l *Link) {
+	for name := range *l.accepted.Load() {
+		rest := slices.DeleteFunc(slices.Clone(r.byTunnel[name]), func(c *Link) bool { return c == l })
+		if len(rest) == 0 {
+			delete(r.byTunnel, name)
+		} else {
+			r.byTunnel[name] = rest
+		}
+	}
+}
+
+func (r *Registry) verdicts(l *Link) []protocol.TunnelVerdict {
+	accepted := *l.accepted.Load()
+	verdicts := make([]protocol.TunnelVerdict, 0, len(l.offered))
+	for _, name := range l.offered {
+		v := protocol.TunnelVerdict{Name: name}
+		if _, ok := accepted[name]; !ok {
+			v.Code, v.Sentence = protocol.TunnelNotOwned, "this identity may not serve the tunnel"
+			r.notOwned(l, name)
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// notOwned is a security event: somebody with a good identity asks for calls that are not theirs.
+func (r *Registry) notOwned(l *Link, tunnel protocol.TunnelName) {
+	r.log.Warn("agent does not own the tunnel it offers", "security", true, "code", protocol.TunnelNotOwned.String(),
+		"tunnel", string(tunnel), "agent", l.Agent.String(), "name", l.Name, "remote", l.remote())
+}
