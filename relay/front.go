@@ -27,13 +27,13 @@ func (r *Relay) newFront(ctx context.Context, file *config.Relay) (*front.Front,
 	}
 	limits := file.Limits
 	return front.Listen(ctx, front.Config{
-		Listen: file.Listen, ProxyFrom: file.ProxyProtocol, Source: r.source, ServerCert: r.serverCert(),
-		AuthorizeLink: r.authorizeLink, Strangers: r.strangers, Link: r.linkConfig(file),
-		Agent: r.serveAgent, Caller: r.gateway,
-		HandshakeTimeout: limits.HandshakeTimeout, HeaderTimeout: limits.HeaderReadTimeout, IdleTimeout: limits.IdleTimeout,
-		HeaderBytes: limits.HeaderBytes, QUICUnvalidated: limits.QUICUnvalidated, ResetKey: key,
-		Drain:   func() time.Duration { return r.current.Load().file.DrainTimeout },
-		Refused: r.metrics.refused, Log: r.log,
+		Address: file.Listen.String(),
+		Agents:  certs.ServerConfig(r.source, nil, r.authorizeLink),
+		Callers: certs.CallerConfig(r.source, r.serverCert(), nil),
+		Agent:   r.serveAgent, Caller: r.gateway, Log: r.log,
+		Link: r.linkConfig(file), ProxyFrom: file.ProxyProtocol, StatelessResetKey: key, DrainTimeout: file.DrainTimeout,
+		Strangers: r.strangers, QUICUnvalidated: limits.QUICUnvalidated, HandshakeTimeout: limits.HandshakeTimeout,
+		HeaderReadTimeout: limits.HeaderReadTimeout, IdleTimeout: limits.IdleTimeout, HeaderBytes: limits.HeaderBytes,
 	})
 }
 
@@ -77,8 +77,8 @@ func (r *Relay) serverCert() func() (*tls.Certificate, error) {
 
 // proof translates what the connection has shown for the gateway.
 func proof(ctx context.Context) gateway.Proof {
-	p := front.Of(ctx)
-	return gateway.Proof{Peer: p.Peer, Source: p.Source, Proved: p.Proved}
+	c := front.FromContext(ctx)
+	return gateway.Proof{Peer: c.Peer, Source: c.Source, Proved: c.Proved}
 }
 
 // resetKey keeps QUIC's stateless-reset key over restarts, so that a relay that has lost a connection says so instead

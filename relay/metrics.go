@@ -14,7 +14,6 @@ type metrics struct {
 	registry *prometheus.Registry
 	calls    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
-	refusals *prometheus.CounterVec
 }
 
 func newMetrics(r *Relay) *metrics {
@@ -26,10 +25,8 @@ func newMetrics(r *Relay) *metrics {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "fairlead_relay_call_duration_seconds",
 			Help: "Time from a call's first byte to its end.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)},
 			[]string{"tunnel", "network"}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_relay_connections_refused_total",
-			Help: "Connections that ended before they proved anything: limit, proxy or handshake."}, []string{"reason"}),
 	}
-	m.registry.MustRegister(m.calls, m.duration, m.refusals, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.calls, m.duration, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), stateCollector{r})
 	return m
 }
@@ -39,8 +36,6 @@ func (m *metrics) observe(c gateway.Record) {
 	m.calls.WithLabelValues(tunnel, network, c.Code.String()).Inc()
 	m.duration.WithLabelValues(tunnel, network).Observe(c.Duration.Seconds())
 }
-
-func (m *metrics) refused(reason string) { m.refusals.WithLabelValues(reason).Inc() }
 
 // stateCollector reads the relay's state when somebody asks.
 type stateCollector struct{ r *Relay }

@@ -120,6 +120,7 @@ func restartOnly(old, next *config.Relay) error {
 	differs("ops", old.Ops == next.Ops)
 	differs("control", old.Control == next.Control)
 	differs("state_dir", old.StateDir == next.StateDir)
+	differs("drain_timeout", old.DrainTimeout == next.DrainTimeout)
 	differs("limits", old.Limits == next.Limits)
 	differs("server_certificate", (old.ServerCertificate == nil) == (next.ServerCertificate == nil))
 	if len(keys) > 0 {

@@ -15,35 +15,18 @@ import (
 // Run serves until ctx ends or a listener fails. It stops in this order: not ready, new calls are refused; running calls
 // may finish within drain_timeout; the agents' links close; then health and control, which answer until the end.
 func (r *Relay) Run(ctx context.Context) error {
-	file := r.current.Load().file
-	port, err := r.newFront(ctx, file)
-	if err != nil {
-		return err
-	}
 	side, stopSide := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSide()
 	group, side := errgroup.WithContext(side)
 	if err := r.serveSide(side, group); err != nil {
-		return errors.Join(err, port.Close())
+		stopSide()
+		return errors.Join(err, group.Wait())
 	}
-
 	life, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(side, stop) // a listener that fails ends the relay
 	group.Go(func() error { r.watchFile(life); return nil })
-	if err := r.begin(life); err != nil {
-		stopSide()
-		return errors.Join(err, port.Close(), group.Wait())
-	}
-	r.log.Info("relay starts", "listen", file.Listen.String(), "version", r.cfg.Version, "spiffe_id", r.source.ID(),
-		"tunnels", len(file.Tunnels), "issuers", len(file.Tokens))
-	context.AfterFunc(life, func() {
-		r.stopping.Store(true)
-		r.gateway.Drain()
-		r.log.Info("relay drains", "timeout", r.current.Load().file.DrainTimeout)
-	})
-	r.listening.Store(true)
-	err = port.Run(life) // drains
+	err := r.servePort(life)
 	stop()
 	r.registry.Wait()
 	r.reloading.Lock() // no rules start from here on
@@ -53,6 +36,27 @@ func (r *Relay) Run(ctx context.Context) error {
 	err = errors.Join(err, group.Wait())
 	r.log.Info("relay stopped")
 	return err
+}
+
+// servePort serves agents and callers until life ends and the drain is over.
+func (r *Relay) servePort(life context.Context) error {
+	if err := r.begin(life); err != nil {
+		return err
+	}
+	file := r.current.Load().file
+	port, err := r.newFront(life, file)
+	if err != nil {
+		return err
+	}
+	r.log.Info("relay starts", "listen", port.Addr().String(), "version", r.cfg.Version, "spiffe_id", r.source.ID(),
+		"tunnels", len(file.Tunnels), "issuers", len(file.Tokens))
+	defer context.AfterFunc(life, func() {
+		r.stopping.Store(true)
+		r.gateway.Drain()
+		r.log.Info("relay drains", "timeout", file.DrainTimeout)
+	})()
+	r.listening.Store(true)
+	return port.Run(life)
 }
 
 // begin starts what follows the first configuration.
