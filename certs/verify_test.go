@@ -175,12 +175,14 @@ func TestUnknownAuthorityIsRefusedAndNamedSafely(t *testing.T) {
 	if !strings.Contains(refusal.Claim, agentID) || !strings.Contains(refusal.Claim, "dc1.example root") {
 		t.Errorf("claim: %s", refusal.Claim)
 	}
-	odd := stranger.Issue(t, agentID, certstest.SelfSigned(), certstest.Template(func(c *x509.Certificate) {
-		c.Subject = pkix.Name{CommonName: "evil\r\nlevel=ERROR \x1b[2J" + strings.Repeat("x", 3000)}
-	}))
-	_, err = verifyClient(src, chainOf(t, odd))
-	if refusal := refused(t, err, certs.ReasonUntrusted); len(refusal.Error()) > 1500 {
-		t.Errorf("text of %d bytes", len(refusal.Error()))
+	for _, pad := range []string{"", strings.Repeat("x", 3000)} {
+		odd := stranger.Issue(t, agentID, certstest.SelfSigned(), certstest.Template(func(c *x509.Certificate) {
+			c.Subject = pkix.Name{CommonName: "evil\r\nlevel=ERROR \x1b[2J" + pad}
+		}))
+		_, err = verifyClient(src, chainOf(t, odd))
+		if refusal := refused(t, err, certs.ReasonUntrusted); len(refusal.Error()) > 1500 {
+			t.Errorf("text of %d bytes", len(refusal.Error()))
+		}
 	}
 }
 
@@ -214,6 +216,7 @@ func TestLeafThatIsNoWorkloadCertificateIsRefused(t *testing.T) {
 		want   certs.Reason
 	}{
 		"CA":                   {certstest.AsCA(), certs.ReasonNotLeaf},
+		"CA without key usage": {certstest.Template(func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, 0 }), certs.ReasonNotLeaf},
 		"may sign":             {keyUsage(x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign), certs.ReasonNotLeaf},
 		"may sign CRLs":        {keyUsage(x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign), certs.ReasonNotLeaf},
 		"no digitalSignature":  {keyUsage(x509.KeyUsageKeyEncipherment), certs.ReasonWrongUsage},

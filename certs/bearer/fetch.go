@@ -14,8 +14,10 @@ import (
 	"time"
 )
 
-// fetchTimeout bounds one load, discovery included.
-const fetchTimeout = 5 * time.Second
+const (
+	fetchTimeout = 5 * time.Second // of one load, discovery included
+	maxKeySet    = 1 << 20         // bytes of a document
+)
 
 var errRedirect = errors.New("redirects are refused")
 

@@ -12,10 +12,9 @@ import (
 )
 
 const (
-	maxKeySet = 1 << 20 // bytes
-	maxKeys   = 100
-	minRSA    = 2048 // bits
-	maxRSA    = 8192 // bits; more is a way to burn our CPU
+	maxKeys = 100
+	minRSA  = 2048 // bits
+	maxRSA  = 8192 // bits; more is a way to burn our CPU
 )
 
 // A keySet is the public keys of one issuer; it does not change. Its address is its version: the same keys fetched
@@ -32,9 +31,6 @@ type key struct {
 // whole of it, so that the old keys stay: private keys, HMAC keys, weak RSA, nothing usable. Keys for other purposes
 // and of kinds that we do not use are passed over.
 func parseKeySet(b []byte) (*keySet, error) {
-	if len(b) > maxKeySet {
-		return nil, errors.New("key set exceeds 1 MiB")
-	}
 	var doc struct {
 		Keys []jwkset.JWKMarshal `json:"keys"`
 	}

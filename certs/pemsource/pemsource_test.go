@@ -107,7 +107,9 @@ func TestBrokenFilesKeepTheOldIdentity(t *testing.T) {
 		"bundle is a leaf":  func(t *testing.T, f *files) { f.copy(t, f.config.CertFile, f.bundle()) },
 		"bundle is a key":   func(t *testing.T, f *files) { f.copy(t, f.config.KeyFile, f.bundle()) },
 		"bundle cut short":  func(t *testing.T, f *files) { f.cut(t) },
-		"bundle of a giant": func(t *testing.T, f *files) { write(t, f.bundle(), strings.Repeat("\n", 1<<20+1)) },
+		"bundle of a giant": func(t *testing.T, f *files) {
+			write(t, f.bundle(), string(f.ca.BundlePEM())+strings.Repeat("\n", 1<<20))
+		},
 		"key is a directory": func(t *testing.T, f *files) {
 			must(t, os.Remove(f.config.KeyFile))
 			must(t, os.Mkdir(f.config.KeyFile, 0o700))

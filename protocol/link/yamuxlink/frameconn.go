@@ -21,6 +21,7 @@ const (
 	framePing       = 2
 	flagSYN         = 1
 	maxFrame        = link.ChunkHeaderSize + link.MaxChunkData
+	maxRecord       = 16 << 10 // of TLS
 )
 
 // closeGrace bounds how long the TLS goodbye may take on a socket that takes nothing more.
@@ -32,7 +33,7 @@ var (
 )
 
 // frameConn is the connection as yamux sees it. Outwards it joins a frame's header and body, which yamux writes one
-// after the other, so that they leave as one TLS record. Inwards it counts, and refuses frames that no peer of ours
+// after the other, and frames that come close together, so that they leave as one TLS record. Inwards it counts, and refuses frames that no peer of ours
 // sends before yamux spends memory or goroutines on them.
 type frameConn struct {
 	net.Conn
@@ -43,16 +44,20 @@ type frameConn struct {
 	inHave int                   // bytes of in
 	inBody int                   // bytes of the body still to come
 
-	out []byte // a header that waits for its body
+	header []byte // of an outgoing frame, waiting for its body
 
 	// mu guards:
-	mu     sync.Mutex
-	fault  error // the first thing that went wrong
-	closed bool
+	mu      sync.Mutex
+	changed sync.Cond // out or closed
+	out     []byte    // whole frames on their way to flush
+	fault   error     // the first thing that went wrong
+	closed  bool
 }
 
 func newFrameConn(conn net.Conn, client bool) *frameConn {
-	return &frameConn{Conn: conn, client: client, out: make([]byte, 0, frameHeaderSize+writeBufferSize)}
+	c := &frameConn{Conn: conn, client: client}
+	c.changed.L = &c.mu
+	return c
 }
 
 // Read implements io.Reader, for yamux's one reading goroutine.
@@ -114,22 +119,55 @@ func (c *frameConn) checkHeader() error {
 	return nil
 }
 
-// Write implements io.Writer, for yamux's one writing goroutine: a header that a body follows waits for it.
+// Write implements io.Writer, for yamux's one writing goroutine. It returns once the bytes are on their way, unless
+// flush is a record behind.
 func (c *frameConn) Write(p []byte) (int, error) {
-	if len(c.out) == 0 && len(p) == frameHeaderSize && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
-		c.out = append(c.out, p...)
+	if len(c.header) == 0 && len(p) == frameHeaderSize && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
+		c.header = append(c.header, p...)
 		return len(p), nil
 	}
-	b := p
-	if len(c.out) > 0 {
-		b = append(c.out, p...)
-		c.out = c.out[:0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 && len(c.out)+len(c.header)+len(p) > maxRecord && c.fault == nil && !c.closed {
+		c.changed.Wait()
 	}
-	if _, err := c.Conn.Write(b); err != nil {
-		c.setFault(err)
-		return 0, err
+	switch {
+	case c.fault != nil:
+		return 0, c.fault
+	case c.closed:
+		return 0, net.ErrClosed
 	}
+	c.out = append(append(c.out, c.header...), p...)
+	c.header = c.header[:0]
+	c.changed.Broadcast()
 	return len(p), nil
+}
+
+// flush writes what Write was given until the connection is closed. What comes while a write is under way goes out
+// together: small frames share a TLS record when there are many, and none waits when there are few.
+func (c *frameConn) flush() {
+	var batch []byte
+	for {
+		c.mu.Lock()
+		for len(c.out) == 0 && !c.closed {
+			c.changed.Wait()
+		}
+		if c.closed {
+			c.mu.Unlock()
+			return
+		}
+		batch, c.out = c.out, batch[:0]
+		c.changed.Broadcast()
+		c.mu.Unlock()
+		if _, err := c.Conn.Write(batch); err != nil {
+			c.setFault(err)
+			_ = c.rawClose() // so that yamux's reader ends, and everything with it
+			return
+		}
+		if cap(batch) > 2*maxRecord {
+			batch = nil
+		}
+	}
 }
 
 func (c *frameConn) setFault(err error) {
@@ -137,6 +175,7 @@ func (c *frameConn) setFault(err error) {
 	defer c.mu.Unlock()
 	if c.fault == nil && !c.closed {
 		c.fault = err
+		c.changed.Broadcast()
 	}
 }
 
@@ -180,6 +219,7 @@ func (c *frameConn) claimClose() bool {
 	defer c.mu.Unlock()
 	first := !c.closed
 	c.closed = true
+	c.changed.Broadcast()
 	return first
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/chunked"
 )
 
-// Session is one end of a link. Its goroutines: one accepts, one writes for all streams, one gives idle memory back,
-// one a stream reads; and yamux's two.
+// Session is one end of a link. Its goroutines: one accepts, one writes for all streams, one feeds the connection,
+// one gives idle memory back, one a stream reads; and yamux's two.
 type Session struct {
 	cfg     link.Config
 	info    link.Info

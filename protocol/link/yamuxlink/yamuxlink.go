@@ -72,6 +72,7 @@ func newSession(conn net.Conn, cfg link.Config, info link.Info, client bool) (*S
 		queued: make(chan struct{}, 1),
 		open:   make(map[*carrier]struct{}),
 	}
+	s.running.Go(framed.flush)
 	s.running.Go(s.acceptLoop)
 	s.running.Go(s.sendLoop)
 	s.running.Go(s.shrinkLoop)

@@ -11,12 +11,13 @@ import (
 )
 
 // The most that a request can hold, by the relay's default limits: 32 KiB and 100 fields of header (in which the query
-// is counted), and a token of 8 KiB, in which there is room for 6 KiB of claims. An item of a collection is sized so
+// is counted), a query of 200 pairs (facts reads no longer one), and a token of 8 KiB, in which there is room for 6 KiB
+// of claims. An item of a collection is sized so
 // that all of them together are as long as what they came in: a pass over the collection then costs what it can cost.
 const (
 	headerBytes  = 32 << 10
 	headerFields = 100
-	queryPairs   = 1_000
+	queryPairs   = 200
 	claimBytes   = 6 << 10
 	claimEntries = 1_000
 )

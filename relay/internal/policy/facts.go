@@ -82,14 +82,21 @@ func (f *facts) readHeaders() ref.Val {
 
 func (f *facts) readQuery() ref.Val {
 	if f.query == nil {
-		query, err := url.ParseQuery(f.request.RawQuery)
-		if err != nil || len(query) > queryPairs {
-			f.query = types.NewErr("the query does not parse")
-		} else {
-			f.query = types.DefaultTypeAdapter.NativeToValue(map[string][]string(query))
-		}
+		f.query = readQuery(f.request.RawQuery)
 	}
 	return f.query
+}
+
+// readQuery refuses what ParseQuery would leave out without a word: the backend might read it.
+func readQuery(raw string) ref.Val {
+	if strings.Count(raw, "&") >= queryPairs {
+		return types.NewErr("the query has more than %d pairs", queryPairs)
+	}
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return types.NewErr("the query does not parse")
+	}
+	return types.DefaultTypeAdapter.NativeToValue(map[string][]string(query))
 }
 
 // headers is a map whose keys are found in any case (RFC 9110 §5.1): an expression that spells a name as X-Admin must

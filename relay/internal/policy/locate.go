@@ -20,16 +20,19 @@ func (t *trial) locate() *protocol.Error {
 		t.decision.Tunnel = tun
 		return nil
 	}
-	unknown := protocol.Errorf(protocol.UnknownTunnel, "there is no tunnel for this host and path")
 	if !ok {
-		return unknown
+		return unknownTunnel()
 	}
 	if td := t.decision.Principal.Caller.TrustDomain(); !tun.Admits(td) {
 		t.decision.Rule = RuleTrustDomain
-		return unknown.WithCause(fmt.Errorf("tunnel %s names trust domain %s in no rule", tun.Name, td))
+		return unknownTunnel().WithCause(fmt.Errorf("tunnel %s names trust domain %s in no rule", tun.Name, td))
 	}
 	t.decision.Tunnel = tun
 	return nil
+}
+
+func unknownTunnel() *protocol.Error {
+	return protocol.Errorf(protocol.UnknownTunnel, "there is no tunnel for this host and path")
 }
 
 // find looks for the request's tunnel, and where there is none for one that its host has with the other protocol, which

@@ -129,7 +129,7 @@ func HTTP(address string) Handler {
 	}
 }
 
-func exchange(ctx context.Context, address string, s link.Stream) error {
+func exchange(ctx context.Context, address string, s link.Stream) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	in := bufio.NewReader(s)
@@ -154,7 +154,12 @@ func exchange(ctx context.Context, address string, s link.Stream) error {
 		if req.ContentLength == 0 {
 			watch.ended()
 		}
-		defer watch.watching.Wait()
+		defer func() {
+			if err != nil {
+				s.Reset(uint16(protocol.BackendProtocol))
+			}
+			watch.watching.Wait()
+		}()
 	}
 	req.RequestURI, req.URL.Scheme, req.URL.Host = "", "http", address
 	res, err := transport.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
@@ -178,6 +183,10 @@ func exchange(ctx context.Context, address string, s link.Stream) error {
 	defer res.Body.Close()
 	if err := opened(); err != nil {
 		return err
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols && req.Body == watch { // unasked
+		res.Body = http.NoBody
+		return res.Write(s)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return switchProtocols(ctx, s, in, res)

@@ -1,0 +1,226 @@
+// Package uplink keeps the agent's links to its relays: it resolves their names, dials every address over TCP and
+// QUIC, directly or through a proxy, says hello, and hands the streams that the relays open to the dispatcher.
+//
+// It does not judge calls, and opens no listener.
+package uplink
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/protocol/link/control"
+)
+
+// Transport says which transports are dialled.
+type Transport string
+
+// The transports. Auto dials both: the relay sends calls over TCP while it lives, and over QUIC where it does not.
+const (
+	Auto Transport = "auto"
+	QUIC Transport = "quic"
+	TCP  Transport = "tcp"
+)
+
+// Config says whom to dial and what to say. Every field is required unless it says otherwise.
+type Config struct {
+	Relays    []string // host:port
+	RelayID   certs.Patterns
+	Source    certs.Source
+	Transport Transport
+	Dial      DialTCP // how TCP gets out: Direct, or through a proxy
+	ByName    bool    // leave the relays' names to the proxy behind Dial, which then is the only way out: no QUIC
+
+	Hello   func() *protocol.Hello          // a fresh one for each link; Slot is filled in here
+	Down    func() []*protocol.TunnelStatus // what a new link must be told: the tunnels whose backend is down
+	Serve   func(context.Context, link.Stream, link.Info)
+	Slots   *atomic.Uint32 // numbers links for the life of the process, over all of its Uplinks
+	Link    link.Config    // zero: defaults
+	Control control.Config // zero: defaults
+	Drain   time.Duration  // how long running streams may take to end when Run is told to stop
+	Log     *slog.Logger
+}
+
+// Uplink holds the links. Its methods are safe for concurrent use.
+type Uplink struct {
+	cfg Config
+
+	mu    sync.Mutex // guards: ends
+	ends  []*end
+	first chan struct{} // closed when a link stands for the first time
+	once  sync.Once
+}
+
+// New checks nothing; the configuration was checked where it was read.
+func New(cfg Config) *Uplink {
+	return &Uplink{cfg: cfg, first: make(chan struct{})}
+}
+
+// FirstLink is closed when a link stands for the first time.
+func (u *Uplink) FirstLink() <-chan struct{} { return u.first }
+
+// Up counts the links that stand now.
+func (u *Uplink) Up() int {
+	n := 0
+	for _, s := range u.Status() {
+		if s.Up {
+			n++
+		}
+	}
+	return n
+}
+
+// Status tells of every link, standing or not, by relay, address and transport.
+func (u *Uplink) Status() []Status {
+	u.mu.Lock()
+	ends := slices.Clone(u.ends)
+	u.mu.Unlock()
+	all := make([]Status, 0, len(ends))
+	for _, e := range ends {
+		all = append(all, e.snapshot())
+	}
+	slices.SortFunc(all, func(a, b Status) int {
+		return strings.Compare(a.Relay+a.Address+a.Transport, b.Relay+b.Address+b.Transport)
+	})
+	return all
+}
+
+// Announce sends a tunnel's status on every standing link. A link that cannot take it is ending anyway.
+func (u *Uplink) Announce(s *protocol.TunnelStatus) {
+	u.mu.Lock()
+	ends := slices.Clone(u.ends)
+	u.mu.Unlock()
+	for _, e := range ends {
+		e.announce(s)
+	}
+}
+
+// Run keeps the links until ctx ends, then drains them: the relays are told to open no more streams, and those that
+// run have Config.Drain to end. When it returns, every link is closed.
+func (u *Uplink) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, relay := range u.cfg.Relays {
+		wg.Go(func() { u.keepRelay(ctx, relay) })
+	}
+	wg.Wait()
+}
+
+const (
+	resolveEvery   = 30 * time.Second
+	resolveTimeout = 5 * time.Second
+)
+
+// keepRelay keeps links to every address behind one relay's name. An address that leaves the name is let go once its
+// link has ended: a name server's hiccup must not end a link that stands.
+func (u *Uplink) keepRelay(ctx context.Context, relay string) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	kept := map[string]*end{}
+	keep := func(address, transport string) {
+		key := transport + " " + address
+		if _, there := kept[key]; there {
+			return
+		}
+		ctx, stop := context.WithCancel(ctx)
+		e := u.newEnd(relay, address, transport, stop)
+		kept[key] = e
+		u.add(e)
+		wg.Go(func() {
+			defer stop()
+			e.keep(ctx)
+			u.remove(e)
+		})
+	}
+	if u.cfg.ByName {
+		keep(relay, "tcp")
+		return
+	}
+	tick := time.NewTicker(resolveEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		addrs, err := resolve(ctx, relay)
+		if err != nil && ctx.Err() == nil {
+			if !failing {
+				u.cfg.Log.Warn("relay name does not resolve", "relay", relay, "error", err)
+			}
+			failing = true
+		} else if err == nil {
+			failing = false
+			wanted := map[string]bool{}
+			for _, a := range addrs {
+				for _, transport := range u.transports() {
+					wanted[transport+" "+a] = true
+					keep(a, transport)
+				}
+			}
+			for key, e := range kept {
+				e.wanted.Store(wanted[key])
+				if !wanted[key] && !e.up() {
+					e.stop()
+					delete(kept, key)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (u *Uplink) transports() []string {
+	switch u.cfg.Transport {
+	case TCP:
+		return []string{"tcp"}
+	case QUIC:
+		return []string{"quic"}
+	}
+	return []string{"tcp", "quic"}
+}
+
+func (u *Uplink) add(e *end) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ends = append(u.ends, e)
+}
+
+func (u *Uplink) remove(e *end) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ends = slices.DeleteFunc(u.ends, func(x *end) bool { return x == e })
+}
+
+// resolve returns the addresses of a relay as ip:port, each once.
+func resolve(ctx context.Context, relay string) ([]string, error) {
+	host, port, err := net.SplitHostPort(relay)
+	if err != nil {
+		return nil, fmt.Errorf("relay %q: expected host:port: %w", relay, err)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []string{net.JoinHostPort(ip.String(), port)}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []string
+	for _, ip := range ips {
+		addrs = append(addrs, net.JoinHostPort(ip.Unmap().String(), port))
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs), nil
+}
