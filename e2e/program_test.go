@@ -31,10 +31,16 @@ type program struct {
 // newProgram writes the program's file, to which it adds ops and control, and does not start it yet.
 func newProgram(t *testing.T, ids *identities, on servers.Host, name, config string) *program {
 	t.Helper()
+	return newProgramOf(t, name, ids, on, name, config)
+}
+
+// newProgramOf is newProgram for one of several relays or agents, under a name of its own.
+func newProgramOf(t *testing.T, half string, ids *identities, on servers.Host, name, config string) *program {
+	t.Helper()
 	transport := &http.Transport{DialContext: on.DialContext, DisableKeepAlives: true}
 	p := &program{
 		name:   name,
-		binary: process.Build(t, name+"/cmd/fairlead-"+name),
+		binary: process.Build(t, half+"/cmd/fairlead-"+half),
 		on:     on,
 		ops:    servers.FreeLoopbackPort(t, on),
 		config: ids.file(name + ".yaml"),
