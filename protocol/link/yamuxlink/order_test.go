@@ -1,92 +1,112 @@
 package yamuxlink_test
 
 import (
+	"errors"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// firstStream opens the session's first stream and returns it with the peer's sight of it.
-func firstStream(t *testing.T, peer *rawPeer, s link.Session) link.Stream {
+// firstWindow is how much of a stream may leave before the peer has said anything, in chunks with their headers.
+const firstWindow = 256<<10 - 64
+
+// openFirst opens the session's first stream.
+func openFirst(t *testing.T, peer *rawPeer, s link.Session) link.Stream {
 	t.Helper()
-	st, err := s.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := open(t, s)
 	if f := peer.receive(); f.kind != typeUpdate || f.flags != flagSYN || f.stream != 1 {
 		t.Fatalf("got %+v, expected stream 1", f)
 	}
 	return st
 }
 
-// stuff fills the way to the peer, which reads nothing, with the data of many streams.
-func stuff(t *testing.T, s link.Session) []link.Stream {
+func open(t *testing.T, s link.Session) link.Stream {
 	t.Helper()
-	var streams []link.Stream
-	for {
-		st, err := s.Open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		streams = append(streams, st)
-		if n := fill(t, st, link.WriteSize); n < 200<<10 { // less than its window: the socket is full
-			return streams
+	st, err := s.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// stuff writes on one stream after the other, each within its window, until nothing is taken any more: the peer does
+// not read, and its socket, ours and the gate are full. It returns the last stream and its number.
+func stuff(t *testing.T, s link.Session) (link.Stream, uint32) {
+	t.Helper()
+	chunk := make([]byte, link.WriteSize)
+	for id := uint32(3); ; id += 2 {
+		st := open(t, s)
+		for range firstWindow / (len(chunk) + link.ChunkHeaderSize) {
+			_ = st.SetWriteDeadline(time.Now().Add(2 * time.Second))
+			_, err := st.Write(chunk)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return st, id
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
 
 func TestFirstStreamOvertakesBulk(t *testing.T) {
 	peer, s := under(t, link.Config{})
-	first := firstStream(t, peer, s)
+	first := openFirst(t, peer, s)
 	stuff(t, s)
-	before := s.Streams()
 	if _, err := first.Write([]byte("ping")); err != nil {
 		t.Fatal(err)
 	}
+	go func() { // marks the end of what waited when the ping left
+		if marker, err := s.Open(t.Context()); err == nil {
+			_, _ = marker.Write([]byte("marker"))
+		}
+	}()
 	// What the kernel, frameConn and yamux hold already is beyond us; what waits at the gate must come later. That is
 	// four chunks, the one that is being written included.
-	late, seen := 0, false
-	for {
-		f, err := peer.tryReceive(time.Second)
-		if err != nil {
-			break // all that the windows admitted has arrived
-		}
+	behind := 0
+	for seen := false; ; {
+		f := peer.receive()
 		switch {
-		case f.stream == 1 && f.kind == typeData:
+		case f.kind != typeData:
+		case f.stream == 1:
 			seen = true
-		case seen && f.kind == typeData:
-			late += len(f.body)
+		case len(f.body) < 100:
+			if behind < 2 {
+				t.Errorf("%d chunks of bulk came behind the ping, expected those of the gate", behind)
+			}
+			return
+		case seen:
+			behind++
 		}
-	}
-	if !seen || late < 2*link.WriteSize {
-		t.Errorf("seen %t, with %d bytes of bulk behind it, of %d streams; expected those of the gate", seen, late, before)
 	}
 }
 
 func TestResetDropsWhatIsQueued(t *testing.T) {
 	peer, s := under(t, link.Config{})
-	firstStream(t, peer, s)
-	streams := stuff(t, s)
-	last := streams[len(streams)-1]
+	openFirst(t, peer, s)
+	last, id := stuff(t, s)
 	last.Reset(29)
-	var reset bool
-	for {
-		f, err := peer.tryReceive(time.Second)
-		if err != nil {
-			break
+	go func() {
+		if marker, err := s.Open(t.Context()); err == nil {
+			_, _ = marker.Write([]byte("marker"))
 		}
-		if f.kind != typeData || f.stream != uint32(2*len(streams)+1) {
-			continue
-		}
-		if f.body[0] == byte(link.ChunkReset) {
+	}()
+	for reset := false; ; {
+		f := peer.receive()
+		switch {
+		case f.kind != typeData:
+		case f.stream == id && f.body[0] == byte(link.ChunkReset):
 			reset = true
-		} else if reset {
+		case f.stream == id && reset:
 			t.Fatal("data followed the reset")
+		case len(f.body) < 100:
+			if !reset {
+				t.Error("the peer was not told of the reset")
+			}
+			return
 		}
-	}
-	if !reset {
-		t.Error("the peer was not told of the reset")
 	}
 }
 
@@ -94,35 +114,33 @@ func TestResetDropsWhatIsQueued(t *testing.T) {
 // not hold up the goroutine that writes for all.
 func TestStreamInSmallPiecesStallsNoOtherBeforeThePeerAnswers(t *testing.T) {
 	peer, s := under(t, link.Config{})
-	firstStream(t, peer, s)
-	small, err := s.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan int, 1)
-	go func() { // reads, and answers nothing: yamux never gets its larger window
-		bytes := 0
-		for {
-			f, err := peer.tryReceive(5 * time.Second)
-			if err != nil || f.stream == 5 && f.kind == typeData {
-				got <- bytes
+	openFirst(t, peer, s)
+	small := open(t, s)
+	sent := make(chan error, 1)
+	go func() {
+		for range firstWindow / (3 + link.ChunkHeaderSize) { // all that its window admits
+			if _, err := small.Write([]byte("abc")); err != nil {
+				sent <- err
 				return
 			}
-			if f.stream == 3 {
-				bytes += len(f.body)
-			}
 		}
+		if err := small.CloseWrite(); err != nil {
+			sent <- err
+			return
+		}
+		other, err := s.Open(t.Context())
+		if err == nil {
+			_, err = other.Write([]byte("not held up"))
+		}
+		sent <- err
 	}()
-	fill(t, small, 3)
-	_ = small.CloseWrite()
-	other, err := s.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	// The peer reads, and answers nothing: yamux never gets its larger window.
+	for {
+		if f := peer.receive(); f.stream == 5 && f.kind == typeData {
+			break
+		}
 	}
-	if _, err := other.Write([]byte("not held up")); err != nil {
+	if err := <-sent; err != nil {
 		t.Fatal(err)
-	}
-	if n := <-got; n < 200<<10 || n > 256<<10 {
-		t.Errorf("%d bytes of chunks before the other stream's, expected nearly yamux's 256 KiB", n)
 	}
 }

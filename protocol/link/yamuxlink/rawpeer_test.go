@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"testing"
 	"time"
 
@@ -104,18 +103,10 @@ func (p *rawPeer) sendHeader(kind byte, flags uint16, stream, length uint32) {
 // receive reads the next frame.
 func (p *rawPeer) receive() frame {
 	p.t.Helper()
-	f, err := p.tryReceive(patience)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return f
-}
-
-func (p *rawPeer) tryReceive(within time.Duration) (frame, error) {
-	_ = p.conn.SetReadDeadline(time.Now().Add(within))
+	_ = p.conn.SetReadDeadline(time.Now().Add(patience))
 	var b [12]byte
 	if _, err := io.ReadFull(p.conn, b[:]); err != nil {
-		return frame{}, err
+		p.t.Fatal(err)
 	}
 	f := frame{
 		kind: b[1], flags: binary.BigEndian.Uint16(b[2:]), stream: binary.BigEndian.Uint32(b[4:]),
@@ -124,10 +115,10 @@ func (p *rawPeer) tryReceive(within time.Duration) (frame, error) {
 	if f.kind == typeData {
 		f.body = make([]byte, f.length)
 		if _, err := io.ReadFull(p.conn, f.body); err != nil {
-			return frame{}, err
+			p.t.Fatal(err)
 		}
 	}
-	return f, nil
+	return f
 }
 
 // wantEnd waits for the session to end because of want.
@@ -140,22 +131,5 @@ func wantEnd(t *testing.T, s link.Session, want error) {
 	}
 	if err := s.Err(); !errors.Is(err, want) || !errors.Is(err, link.ErrLost) {
 		t.Errorf("the session ended with %v, expected %v", err, want)
-	}
-}
-
-// fill writes step bytes at a time until the stream takes no more.
-func fill(t *testing.T, st link.Stream, step int) (n int) {
-	t.Helper()
-	b := make([]byte, step)
-	for {
-		_ = st.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		k, err := st.Write(b)
-		n += k
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return n
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
 	}
 }
