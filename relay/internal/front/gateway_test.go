@@ -74,8 +74,9 @@ func withGateway(t *testing.T) *rig {
 	}
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		b, _ := io.ReadAll(q.Body)
-		w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
+		w.Header().Set("Trailer", "Grpc-Status")
 		_, _ = io.WriteString(w, q.Header.Get("Fairlead-Caller")+" "+strings.ToUpper(string(b)))
+		w.Header().Set("Grpc-Status", "0")
 	}))
 	t.Cleanup(backend.Close)
 	routetest.Start(t, reg, routetest.Options{ID: id}, routetest.HTTP(backend.Listener.Addr().String()), "orders")
@@ -122,6 +123,7 @@ func TestCallsOfEveryHTTPVersionReachTheBackend(t *testing.T) {
 		if res, err = r.client(version, "").Do(req); err != nil || res.StatusCode != 403 {
 			t.Fatalf("HTTP/%d without an SVID: %v", version, err)
 		}
+		_, _ = io.Copy(io.Discard, res.Body) // an unread body would cost HTTP/1.1 its connection
 		res.Body.Close()
 		if n := r.strangers.Unproved(); n != version { // one of each version so far
 			t.Errorf("HTTP/%d: %d strangers, expected %d", version, n, version)
