@@ -18,9 +18,10 @@ import (
 const (
 	frameHeaderSize = 12
 	frameData       = 0
-	framePing       = 2
+	frameUpdate     = 1
 	flagSYN         = 1
 	maxFrame        = link.ChunkHeaderSize + link.MaxChunkData
+	maxRecord       = 16 << 10 // of TLS
 )
 
 // closeGrace bounds how long the TLS goodbye may take on a socket that takes nothing more.
@@ -32,27 +33,32 @@ var (
 )
 
 // frameConn is the connection as yamux sees it. Outwards it joins a frame's header and body, which yamux writes one
-// after the other, so that they leave as one TLS record. Inwards it counts, and refuses frames that no peer of ours
-// sends before yamux spends memory or goroutines on them.
+// after the other, and frames that come close together, so that they leave as one TLS record. Inwards it counts, and
+// refuses frames that no peer of ours sends, before yamux spends memory or goroutines on them.
 type frameConn struct {
 	net.Conn
 	client   bool
 	received atomic.Uint64
+	// ended is told of the end before yamux is, and closes the connection: see Session.fail.
+	ended func(cause error)
 
 	in     [frameHeaderSize]byte // of the frame that is arriving
 	inHave int                   // bytes of in
 	inBody int                   // bytes of the body still to come
 
-	out []byte // a header that waits for its body
+	header []byte // of an outgoing frame, waiting for its body
 
 	// mu guards:
-	mu     sync.Mutex
-	fault  error // the first thing that went wrong
-	closed bool
+	mu      sync.Mutex
+	changed sync.Cond // out or closed
+	out     []byte    // whole frames on their way to flush
+	closed  bool
 }
 
-func newFrameConn(conn net.Conn, client bool) *frameConn {
-	return &frameConn{Conn: conn, client: client, out: make([]byte, 0, frameHeaderSize+writeBufferSize)}
+func newFrameConn(conn net.Conn, client bool, ended func(cause error)) *frameConn {
+	c := &frameConn{Conn: conn, client: client, ended: ended}
+	c.changed.L = &c.mu
+	return c
 }
 
 // Read implements io.Reader, for yamux's one reading goroutine.
@@ -64,11 +70,9 @@ func (c *frameConn) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			c.setFault(errPeerClosed)
-		} else {
-			c.setFault(err)
+			err = errPeerClosed // never io.EOF, which could pass for a stream's end
 		}
-		_ = c.rawClose() // at once: yamux spins until its Close has come through
+		c.ended(err)
 	}
 	return n, err
 }
@@ -102,8 +106,8 @@ func (c *frameConn) checkHeader() error {
 	switch {
 	case c.in[0] != 0:
 		return fmt.Errorf("%w: expected version 0, got %d", errBadFrame, c.in[0])
-	case kind == framePing: // yamux would start a goroutine for each
-		return fmt.Errorf("%w: a ping", errBadFrame)
+	case kind > frameUpdate: // for each ping yamux would start a goroutine; no other is sent to a peer without fault
+		return fmt.Errorf("%w: expected data or a window, got type %d", errBadFrame, kind)
 	case flags&flagSYN != 0 && (id == 0 || id%2 == 1 == c.client):
 		return fmt.Errorf("%w: stream %d opened from the wrong side", errBadFrame, id)
 	case kind == frameData && length > maxFrame: // yamux would allocate it all before the first byte
@@ -114,47 +118,57 @@ func (c *frameConn) checkHeader() error {
 	return nil
 }
 
-// Write implements io.Writer, for yamux's one writing goroutine: a header that a body follows waits for it.
+// Write implements io.Writer, for yamux's one writing goroutine. It returns once the bytes are on their way, unless
+// flush is a record behind.
 func (c *frameConn) Write(p []byte) (int, error) {
-	if len(c.out) == 0 && len(p) == frameHeaderSize && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
-		c.out = append(c.out, p...)
+	if len(c.header) == 0 && len(p) == frameHeaderSize && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
+		c.header = append(c.header, p...)
 		return len(p), nil
 	}
-	b := p
-	if len(c.out) > 0 {
-		b = append(c.out, p...)
-		c.out = c.out[:0]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.out) > 0 && len(c.out)+len(c.header)+len(p) > maxRecord && !c.closed {
+		c.changed.Wait()
 	}
-	if _, err := c.Conn.Write(b); err != nil {
-		c.setFault(err)
-		return 0, err
+	if c.closed {
+		return 0, net.ErrClosed
 	}
+	c.out = append(append(c.out, c.header...), p...)
+	c.header = c.header[:0]
+	c.changed.Broadcast()
 	return len(p), nil
 }
 
-func (c *frameConn) setFault(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fault == nil && !c.closed {
-		c.fault = err
+// flush writes what Write was given until the connection is closed. What comes while a write is under way goes out
+// together: small frames share a TLS record when there are many, and none waits when there are few.
+func (c *frameConn) flush() {
+	var batch []byte
+	for {
+		c.mu.Lock()
+		for len(c.out) == 0 && !c.closed {
+			c.changed.Wait()
+		}
+		if c.closed {
+			c.mu.Unlock()
+			return
+		}
+		batch, c.out = c.out, batch[:0]
+		c.changed.Broadcast()
+		c.mu.Unlock()
+		if _, err := c.Conn.Write(batch); err != nil {
+			c.ended(err)
+			return
+		}
+		if cap(batch) > 2*maxRecord {
+			batch = nil
+		}
 	}
 }
 
-// cause returns the first thing that went wrong, or fallback; never io.EOF, which could pass for a stream's end.
-func (c *frameConn) cause(fallback error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.fault != nil:
-		return c.fault
-	case errors.Is(fallback, io.EOF):
-		return errPeerClosed
-	}
-	return fallback
-}
-
-// Close ends the connection, with a goodbye where that takes no time. Later calls do nothing.
+// Close ends the connection, with a goodbye where that takes no time. Later calls do nothing. yamux calls it when the
+// peer has broken its rules.
 func (c *frameConn) Close() error {
+	c.ended(errBadFrame)
 	if !c.claimClose() {
 		return nil
 	}
@@ -168,18 +182,12 @@ func (c *frameConn) Close() error {
 	return c.Conn.Close()
 }
 
-func (c *frameConn) rawClose() error {
-	if !c.claimClose() {
-		return nil
-	}
-	return c.raw().Close()
-}
-
 func (c *frameConn) claimClose() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := !c.closed
 	c.closed = true
+	c.changed.Broadcast()
 	return first
 }
 
