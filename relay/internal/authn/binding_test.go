@@ -27,6 +27,7 @@ func TestABoundTokenIsWorthNothingToAnotherCaller(t *testing.T) { // J14
 		{"its owner", map[string]any{"x5t#S256": x5t}, owner, true},
 		{"a thief", map[string]any{"x5t#S256": x5t}, thief, false},
 		{"nobody", map[string]any{"x5t#S256": x5t}, nil, false},
+		{"nobody, by zeros", map[string]any{"x5t#S256": base64.RawURLEncoding.EncodeToString(make([]byte, sha256.Size))}, nil, false},
 		{"DPoP", map[string]any{"jkt": "abc"}, owner, false},
 		{"DPoP beside", map[string]any{"x5t#S256": x5t, "jkt": "abc"}, owner, false},
 		{"empty", map[string]any{}, owner, false},

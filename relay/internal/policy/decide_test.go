@@ -42,6 +42,7 @@ func TestTheSVIDIsAskedFirst(t *testing.T) { // H02, H03, H04, H06, H07
 	} {
 		w.wants(what, r, protocol.CallerUnknown, RuleSVID)
 	}
+	w.wants("bad, and a bad path", withPath(get(w.peer(w.cloud, id, past), orders, ""), "/../x"), protocol.CallerUnknown, RuleSVID)
 }
 
 func TestWithoutAnSVIDARealHostAndAnUnknownOneLookAlike(t *testing.T) {
@@ -119,6 +120,23 @@ func TestOnlyOpenTunnelsAreThereForNobody(t *testing.T) {
 	w.wants("closed path, with an SVID", withPath(get(w.api(), "site.dc1.example", ""), "/private"), protocol.OK, RuleDefault)
 }
 
+func TestAClosedTunnelUnderAnOpenOneIsNotThereForNobody(t *testing.T) {
+	w := newWorld(t)
+	hosts := []tunnel.Host{"site.dc1.example"}
+	w.serve(
+		&tunnel.Tunnel{Name: "open", Network: protocol.HTTP, Hosts: hosts, AnyCaller: true},
+		&tunnel.Tunnel{Name: "staff", Network: protocol.HTTP, Hosts: hosts, PathPrefix: "/staff", Callers: w.patterns("spiffe://cloud.example/api/*")},
+	)
+	d, _ := w.wants("nobody", withPath(get(nil, "site.dc1.example", ""), "/staff"), protocol.OK, RuleDefault)
+	if d.Tunnel.Name != "open" {
+		t.Errorf("nobody came to %s", d.Tunnel.Name)
+	}
+	d, _ = w.wants("staff", withPath(get(w.api(), "site.dc1.example", ""), "/staff"), protocol.OK, RuleDefault)
+	if d.Tunnel.Name != "staff" {
+		t.Errorf("staff came to %s", d.Tunnel.Name)
+	}
+}
+
 func TestTheTokenIsAskedAfterTheCaller(t *testing.T) { // J01
 	w := newWorld(t)
 	two := get(w.api(), orders, w.reader())
@@ -174,6 +192,34 @@ func TestThePolicyIsAskedLast(t *testing.T) { // J15
 	}
 	post.Header.Set("Authorization", "Bearer "+w.idp.Mint(t, map[string]any{"scope": "orders.read orders.write"}))
 	w.wants("POST by a writer", post, protocol.OK, RuleAllow)
+}
+
+func TestAnExpressionThatCannotBeEvaluatedDenies(t *testing.T) {
+	w := newWorld(t)
+	w.serve(&tunnel.Tunnel{
+		Name: "a", Network: protocol.HTTP, Hosts: []tunnel.Host{orders}, AnyCaller: true,
+		Allow: `int(request.headers["x-level"][0]) > 3`,
+	})
+	r := get(w.api(), orders, "")
+	w.wants("no header", r, protocol.Denied, RuleAllow)
+	r.Header.Set("X-Level", "4")
+	w.wants("a number", r, protocol.OK, RuleAllow)
+	r.Header.Set("X-Level", "high")
+	w.wants("no number", r, protocol.Denied, RuleAllow)
+}
+
+func TestWhatAnExpressionQuotesOfTheRequestIsFitForALog(t *testing.T) { // O06
+	w := newWorld(t)
+	w.serve(&tunnel.Tunnel{
+		Name: "a", Network: protocol.HTTP, Hosts: []tunnel.Host{orders}, AnyCaller: true,
+		Allow: `request.headers[request.headers["x"][0]] == ["a"]`,
+	})
+	r := get(w.api(), orders, "")
+	r.Header.Set("X", "\x1b[31m\n\u2028"+strings.Repeat("a", 1<<20))
+	_, refusal := w.wants("a key that is not there", r, protocol.Denied, RuleAllow)
+	if refusal == nil || len(refusal.Error()) > 1000 || strings.ContainsAny(refusal.Error(), "\x1b\n\u2028") || !strings.Contains(refusal.Error(), "[31m") {
+		t.Errorf("got %.300q", refusal)
+	}
 }
 
 func (f fixed) Verify(context.Context, string) (*bearer.Token, error) { return nil, f.err }

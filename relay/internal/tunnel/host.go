@@ -48,16 +48,17 @@ func isLabel(s string) bool {
 // RequestHost brings the Host or authority of a request to the spelling of Host: in any case, with or without a port or
 // a trailing dot. What is no host comes out as something that no tunnel has.
 func RequestHost(s string) Host {
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.Contains(s[i:], "]") && (strings.HasPrefix(s, "[") || strings.IndexByte(s, ':') == i) {
-		s = s[:i]
-	}
-	if inner, ok := strings.CutPrefix(s, "["); ok {
-		inner, ok = strings.CutSuffix(inner, "]")
+	if rest, ok := strings.CutPrefix(s, "["); ok {
+		inner, after, closed := strings.Cut(rest, "]")
 		addr, err := netip.ParseAddr(inner)
-		if !ok || err != nil {
+		if !closed || err != nil || after != "" && after[0] != ':' {
 			return ""
 		}
 		return Host(addr.Unmap().String())
 	}
-	return Host(strings.ToLower(strings.TrimSuffix(s, ".")))
+	name, port, _ := strings.Cut(s, ":")
+	if strings.Contains(port, ":") {
+		return "" // an IPv6 address without brackets, or no host at all
+	}
+	return Host(strings.ToLower(strings.TrimSuffix(name, ".")))
 }

@@ -39,6 +39,9 @@ func TestLongestPathPrefixWinsBySegment(t *testing.T) {
 		{protocol.TCP, "[fd00::1]:5432", "", v6},
 		{protocol.TCP, "[FD00:0::1]", "", v6},
 		{protocol.TCP, "[fd00::1", "", nil},
+		{protocol.TCP, "[fd00::1]x", "", nil},
+		{protocol.TCP, "fd00::1", "", nil},
+		{protocol.HTTP, "a.example..", "/", nil},
 		{protocol.UDP, "a.example", "", nil},
 	} {
 		if got, _ := tab.Find(c.network, c.host, c.path); got != c.want {
@@ -94,13 +97,23 @@ func TestHostsHaveOneSpelling(t *testing.T) {
 }
 
 func FuzzRequestHost(f *testing.F) {
-	for _, seed := range []string{"a.example:443", "[::1]:1", "[", "a:b:c", "A.", "]", ":"} {
+	for _, seed := range []string{"a.example", "::1", "[", "a:b:c", "A.", "]", ":", "::ffff:10.0.0.1"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		h := RequestHost(s)
-		if parsed, err := ParseHost(string(h)); err == nil && parsed != h {
-			t.Errorf("%q came out as %q, whose own spelling is %q", s, h, parsed)
+		want, err := ParseHost(s)
+		if err != nil {
+			_ = RequestHost(s) // must not panic; what it returns no tunnel has
+			return
+		}
+		sent := s
+		if strings.Contains(s, ":") {
+			sent = "[" + s + "]"
+		}
+		for _, spelling := range []string{sent, strings.ToUpper(sent), sent + ":443"} {
+			if got := RequestHost(spelling); got != want {
+				t.Errorf("%q came out as %q, want %q", spelling, got, want)
+			}
 		}
 	})
 }
