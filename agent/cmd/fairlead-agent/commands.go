@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
@@ -43,6 +44,7 @@ func (c *runCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
+	slog.SetDefault(log) // for libraries that speak to the standard logger
 	a, err := agent.New(agent.Config{File: c.Config, Version: version, Log: log})
 	if err != nil {
 		return err

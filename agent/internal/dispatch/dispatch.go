@@ -53,7 +53,8 @@ type Dispatcher struct {
 	listener *listener
 	server   *http.Server
 	proxy    *httputil.ReverseProxy
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // the server
+	conns    sync.WaitGroup // the server's connections: one may outlive its call by half a second
 
 	mu sync.Mutex // serialises SetTunnels
 }
@@ -97,6 +98,7 @@ func (d *Dispatcher) Probe(ctx context.Context, name protocol.TunnelName) error 
 func (d *Dispatcher) Close() {
 	_ = d.server.Close() // closes a listener of our own, which cannot fail
 	d.wg.Wait()
+	d.conns.Wait()
 	for _, t := range d.tunnels.Load().byName {
 		t.backend.Close()
 	}

@@ -66,10 +66,23 @@ func (x *exchange) Read(p []byte) (int, error) {
 		x.in.Add(int64(n))
 		x.touch()
 	}
-	if err != nil && err != io.EOF && !errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case err == nil || err == io.EOF:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		// After the header, a deadline is only how net/http wakes a Read of its own.
+		x.lateHeader(err)
+	default:
 		x.cancel(peerError(err))
 	}
 	return n, err
+}
+
+func (x *exchange) lateHeader(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.phase == phaseHeader {
+		x.fail(protocol.Errorf(protocol.RequestTimeout, "the request's header took too long").WithCause(err))
+	}
 }
 
 var (
@@ -129,11 +142,8 @@ func (x *exchange) Write(p []byte) (int, error) {
 func parseError(page []byte) *protocol.Error {
 	line, _, _ := bytes.Cut(page, []byte("\r\n"))
 	e := protocol.Errorf(protocol.BadRequest, "the request is malformed").WithCause(errors.New(string(line)))
-	switch {
-	case bytes.HasPrefix(line, []byte("HTTP/1.1 431")):
+	if bytes.HasPrefix(line, []byte("HTTP/1.1 431")) {
 		e.Code, e.Sentence = protocol.HeadersTooLarge, "the request's header is too large"
-	case bytes.HasPrefix(line, []byte("HTTP/1.1 408")):
-		e.Code, e.Sentence = protocol.RequestTimeout, "the request's header took too long"
 	}
 	return e
 }

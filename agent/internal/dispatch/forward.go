@@ -110,8 +110,17 @@ func (roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return resp, nil
 	}
+	if resp.ContentLength == 0 && resp.ProtoMajor == 2 && mayHaveBody(r, resp) {
+		// HTTP/2 said with the header that nothing follows. It must still say so at the relay: gRPC's errors are such
+		// responses, and a client takes one whose end comes later for broken.
+		resp.Header.Set("Content-Length", "0")
+	}
 	resp.Body = &responseBody{ReadCloser: resp.Body, x: x}
 	return resp, nil
+}
+
+func mayHaveBody(r *http.Request, resp *http.Response) bool {
+	return r.Method != http.MethodHead && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified
 }
 
 var errUnasked = errors.New("101 Switching Protocols without an Upgrade in the request")

@@ -84,9 +84,10 @@ func grpcThrough(t *testing.T) (*grpc.ClientConn, *relay) {
 func (r *relay) front() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		transport := &http.Transport{DisableKeepAlives: true, DialContext: r.dialStream(openFor(req))}
+		// It flushes at once what has no Content-Length, and only that: a response that says 0 must be one HEADERS frame.
 		(&httputil.ReverseProxy{
-			FlushInterval: -1, Transport: transport,
-			Rewrite: func(pr *httputil.ProxyRequest) { pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "orders" },
+			Transport: transport,
+			Rewrite:   func(pr *httputil.ProxyRequest) { pr.Out.URL.Scheme, pr.Out.URL.Host = "http", "orders" },
 		}).ServeHTTP(w, req)
 	})
 }

@@ -45,6 +45,14 @@ func (d *Dispatcher) newServer() *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, exchangeKey{}, c)
 		},
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				d.conns.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				d.conns.Done()
+			}
+		},
 	}
 	s.SetKeepAlivesEnabled(false)
 	return s
@@ -149,7 +157,7 @@ func (d *Dispatcher) handle(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 always can
 	stop := x.limit(r)
 	defer stop()
-	rw := &responseWriter{ResponseWriter: w, x: x, length: -1, expects: r.Header.Get("Expect") != ""}
+	rw := &responseWriter{ResponseWriter: w, x: x, length: -1}
 	d.proxy.ServeHTTP(rw, r.WithContext(x.ctx))
 	x.mu.Lock()
 	x.complete = x.failure == nil

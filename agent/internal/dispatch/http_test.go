@@ -204,6 +204,7 @@ func TestRefusalsLeaveTheBackendAlone(t *testing.T) {
 		"no host":          {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\n\r\n", protocol.BadRequest},
 		"h2c upgrade":      {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", protocol.UpgradeRefused}, // W05
 		"bare h2c upgrade": {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", protocol.UpgradeRefused},                                                                                    // W05
+		"h2c settings":     {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", protocol.UpgradeRefused},                                                                        // W05
 		"huge header":      {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 100<<10) + "\r\n\r\n", protocol.HeadersTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) { r.refused(r.open(c.open, c.request), c.code, false) })

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -105,8 +106,8 @@ func TestExpectContinueIsTheBackendsToAnswer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "hello" {
-		t.Errorf("got %q, %v", b, err)
+	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "hello" || resp.StatusCode != 200 {
+		t.Errorf("got %d %q, %v, want one 100 and then the response", resp.StatusCode, b, err)
 	}
 
 	a := r.answer(r.open(head("/refuse")), nil)
@@ -185,7 +186,8 @@ func TestWebSocketsWork(t *testing.T) {
 	if err := c.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)
 	}
-	if rep := r.report(); rep.Code != protocol.OK || rep.Status != 101 {
+	// The client here resets the stream once it has the backend's closing frame, which may be before the stream's end.
+	if rep := r.report(); rep.Code != protocol.OK && rep.Code != protocol.Canceled || rep.Status != 101 {
 		t.Errorf("got report %+v", rep)
 	}
 }
@@ -199,7 +201,8 @@ func TestAWebSocketWhoseBackendDiesIsReset(t *testing.T) {
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "websocket")
 	s := r.open(openFor(req), "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if _, err := io.ReadAll(s); err == nil {
-		t.Error("got an end, want a reset")
+	_, err := io.ReadAll(s)
+	if reset, ok := errors.AsType[*link.ResetError](err); !ok || protocol.Code(reset.Code) != protocol.BackendProtocol {
+		t.Errorf("got %v, want a reset with backend_protocol", err)
 	}
 }

@@ -13,8 +13,7 @@ import (
 // responses in two pieces.
 type responseWriter struct {
 	http.ResponseWriter
-	x       *exchange
-	expects bool // the request said Expect: 100-continue
+	x *exchange
 
 	length, written int64 // length is -1 where the response announces none
 	final           bool
@@ -23,8 +22,10 @@ type responseWriter struct {
 func (w *responseWriter) WriteHeader(status int) {
 	h := w.Header()
 	if status < 200 {
-		if status == http.StatusContinue && !w.expects {
-			return // nobody waits for it
+		if status == http.StatusContinue {
+			// The server says it itself when the transport begins to read the body, which is when the backend has said
+			// so. Passed on from here it would race with that one, and come twice; unasked it concerns nobody.
+			return
 		}
 		removeHopByHop(h)
 		w.ResponseWriter.WriteHeader(status)

@@ -119,7 +119,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, doo
 		return
 	}
 	d, err := g.cfg.Gate().Decide(r.Context(), c.request(door))
-	c.decided(d)
+	c.decided(d, err == nil)
 	if err != nil {
 		c.refuse(w, err)
 		return
@@ -188,9 +188,9 @@ func (c *call) request(door local) *policy.Request {
 }
 
 // decided keeps the decision. Whoever has shown a good SVID, or got through, is a stranger no longer.
-func (c *call) decided(d *policy.Decision) {
+func (c *call) decided(d *policy.Decision, admitted bool) {
 	c.decision = d
-	if c.proof.Proved != nil && !d.Principal.Caller.IsZero() {
+	if c.proof.Proved != nil && (admitted || !d.Principal.Caller.IsZero()) {
 		c.proof.Proved()
 	}
 }

@@ -109,7 +109,7 @@ func (l *Local) serveConn(ctx context.Context, conn net.Conn) {
 		return
 	}
 	d, err := g.cfg.Gate().Decide(ctx, c.request(l.door))
-	c.decided(d)
+	c.decided(d, err == nil)
 	if err != nil {
 		c.ended(err)
 		return

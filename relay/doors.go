@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/protocol"
+)
+
+// door is a unix socket beside the relay's port, for callers on the same host: one tunnel, one identity.
+type door struct {
+	socket  string
+	tunnel  protocol.TunnelName
+	network protocol.Network
+	as      certs.ID
+}
+
+func (x *rules) doors() []door {
+	var all []door
+	for _, t := range x.table.All() {
+		if t.Listen != nil {
+			all = append(all, door{t.Listen.Socket, t.Name, t.Network, t.Listen.As})
+		}
+	}
+	return all
+}
+
+// openDoors opens the sockets of x that are not open yet, all or none. It is called with reloading held.
+func (r *Relay) openDoors(x *rules) error {
+	opened := map[door]net.Listener{}
+	for _, d := range x.doors() {
+		if r.doors[d] != nil {
+			continue
+		}
+		ln, err := listenUnix(d.socket)
+		if err != nil {
+			for _, other := range opened {
+				err = errors.Join(err, other.Close())
+			}
+			return fmt.Errorf("tunnel %s: %w", d.tunnel, err)
+		}
+		opened[d] = ln
+	}
+	for d, ln := range opened {
+		ctx, stop := context.WithCancel(r.life)
+		r.doors[d] = stop
+		r.running.Go(func() {
+			if err := r.gateway.Local(d.tunnel, d.network, d.as).Serve(ctx, ln); err != nil {
+				r.log.Error("local socket ended", "socket", d.socket, "tunnel", d.tunnel, "error", err)
+			}
+		})
+	}
+	return nil
+}
+
+// closeDoors closes the sockets that x does not have. It is called with reloading held.
+func (r *Relay) closeDoors(x *rules) {
+	wanted := map[door]bool{}
+	for _, d := range x.doors() {
+		wanted[d] = true
+	}
+	for d, stop := range r.doors {
+		if !wanted[d] {
+			stop()
+			delete(r.doors, d)
+		}
+	}
+}
+
+// listenUnix listens on path for this user and group alone, replacing a socket that a process left behind.
+func listenUnix(path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return nil, errors.Join(fmt.Errorf("socket %s: another process answers on it", path), conn.Close())
+	}
+	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}

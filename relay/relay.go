@@ -1,0 +1,104 @@
+// Package relay is the half of Fairlead in the cloud: it takes calls, decides on each, and hands it to an agent.
+// DESIGN.md says how its parts meet.
+package relay
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/relay/internal/config"
+	"github.com/fairlead/fairlead/relay/internal/gateway"
+	"github.com/fairlead/fairlead/relay/internal/limit"
+	"github.com/fairlead/fairlead/relay/internal/registry"
+	"github.com/fairlead/fairlead/relay/internal/route"
+)
+
+// Config makes a Relay. Every field is required.
+type Config struct {
+	File    string // relay.yaml
+	Version string // for people: Welcome and status carry it
+	Log     *slog.Logger
+}
+
+// Faults is the error of a configuration file: everything that is wrong in it, with lines.
+type Faults = config.Faults
+
+// Relay is one relay process. Its methods are safe for concurrent use.
+type Relay struct {
+	cfg       Config
+	log       *slog.Logger
+	name      string // for people
+	source    *source
+	registry  *registry.Registry
+	gateway   *gateway.Gateway
+	strangers *limit.Gate
+	metrics   *metrics
+
+	current   atomic.Pointer[rules]
+	stops     context.Context // ends when the relay begins to stop; set by Run before anybody connects
+	listening atomic.Bool
+	stopping  atomic.Bool
+
+	// reloading serialises reloads and guards: the fields below.
+	reloading sync.Mutex
+	digest    [32]byte        // of the file as it was last read, good or not
+	life      context.Context // of rules; set by Run
+	doors     map[door]context.CancelFunc
+	running   sync.WaitGroup // rules and doors
+}
+
+// Check reads a configuration and everything that it names exactly as New does, and returns what is wrong.
+func Check(file string) error {
+	_, err := load(file, slog.New(slog.DiscardHandler))
+	return err
+}
+
+// New reads the configuration. It opens no socket; Run does.
+func New(cfg Config) (*Relay, error) {
+	digest, err := digestOf(cfg.File)
+	if err != nil {
+		return nil, err
+	}
+	first, err := load(cfg.File, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{cfg: cfg, log: cfg.Log, digest: digest, source: newSource(first.pem), doors: map[door]context.CancelFunc{}}
+	if r.name, err = os.Hostname(); err != nil {
+		return nil, fmt.Errorf("finding the relay's name: %w", err)
+	}
+	if err := first.decide(r.source); err != nil {
+		return nil, err
+	}
+	r.current.Store(first)
+	limits := first.file.Limits
+	r.registry, err = registry.New(registry.Config{Owns: first.owns, Log: cfg.Log, SessionsPerAgent: limits.SessionsPerAgent})
+	if err != nil {
+		return nil, err
+	}
+	router, err := route.New(route.Config{Registry: r.registry, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	r.metrics = newMetrics(r)
+	r.gateway, err = gateway.New(gateway.Config{
+		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.strangers = limit.New(limit.Config{Unproved: limits.Unproved, UnprovedPerSource: limits.UnprovedPerSource,
+		FailuresPerSecond: limits.FailedHandshakes.PerSecond, FailureBurst: limits.FailedHandshakes.Burst})
+	return r, nil
+}
+
+// linkConfig bounds what agents may make the relay hold.
+func (r *Relay) linkConfig(file *config.Relay) link.Config {
+	return link.Config{MaxStreams: file.Limits.StreamsPerSession, Budget: file.Limits.SessionBuffer, StreamLimitCode: uint16(protocol.StreamLimit)}
+}

@@ -1,0 +1,130 @@
+package relay
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/pemsource"
+	"github.com/fairlead/fairlead/certs/secretfile"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/config"
+	"github.com/fairlead/fairlead/relay/internal/policy"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+// rules is one configuration and everything that it names, read and found good: what a reload swaps.
+type rules struct {
+	file   *config.Relay
+	table  *tunnel.Table
+	pem    *pemsource.Source
+	tokens *bearer.Verifier
+	gate   *policy.Gate // set by decide
+
+	stop context.CancelFunc // set when it runs
+}
+
+// load is the one way in which a configuration is read: by run, check and reload.
+func load(path string, log *slog.Logger) (*rules, error) {
+	file, err := config.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	var faults config.Faults
+	for i, t := range file.Tunnels {
+		if t.Allow == "" {
+			continue
+		}
+		if _, err := policy.Compile(t.Allow); err != nil {
+			faults = append(faults, file.Fault(fmt.Sprintf("tunnels[%d].allow", i), err.Error()))
+		}
+	}
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	r := &rules{file: file}
+	if r.table, err = tunnel.NewTable(file.Tunnels); err != nil {
+		return nil, err
+	}
+	if r.pem, err = pemsource.New(pemsource.Config{CertFile: file.Identity.Cert, KeyFile: file.Identity.Key, Bundles: file.Trust, Log: log}); err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	r.tokens, err = bearer.New(bearer.Config{Issuers: file.Tokens, Leeway: file.Limits.ClockLeeway, Grace: file.Limits.JWKSGrace, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("tokens: %w", err)
+	}
+	if file.ServerCertificate != nil {
+		if _, err := loadPair(file.ServerCertificate); err != nil {
+			return nil, fmt.Errorf("server_certificate: %w", err)
+		}
+	}
+	return r, r.decide(r.pem)
+}
+
+// decide makes the gate, which judges SVIDs by source.
+func (r *rules) decide(source certs.Source) (err error) {
+	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Tokens: r.tokens})
+	return err
+}
+
+// owns says whether agent may serve the tunnel.
+func (r *rules) owns(name protocol.TunnelName, agent certs.ID) bool {
+	t, ok := r.table.Named(name)
+	return ok && t.Agents.Match(agent)
+}
+
+// ready says whether decisions can be made.
+func (r *rules) ready() error { return r.tokens.Ready() }
+
+func loadPair(pair *config.KeyPair) (*tls.Certificate, error) {
+	chain, err := os.ReadFile(pair.Cert)
+	if err != nil {
+		return nil, err
+	}
+	key, err := secretfile.Read(pair.Key, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", pair.Cert, pair.Key, err)
+	}
+	return &cert, nil
+}
+
+// digestOf tells one content of the file from another.
+func digestOf(path string) ([32]byte, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	return sha256.Sum256(b), nil
+}
+
+// restartOnly returns an error where next differs from old in what only a restart can change.
+func restartOnly(old, next *config.Relay) error {
+	var keys []string
+	differs := func(key string, same bool) {
+		if !same {
+			keys = append(keys, key)
+		}
+	}
+	differs("listen", old.Listen == next.Listen)
+	differs("proxy_protocol", fmt.Sprint(old.ProxyProtocol) == fmt.Sprint(next.ProxyProtocol))
+	differs("ops", old.Ops == next.Ops)
+	differs("control", old.Control == next.Control)
+	differs("state_dir", old.StateDir == next.StateDir)
+	differs("drain_timeout", old.DrainTimeout == next.DrainTimeout)
+	differs("limits", old.Limits == next.Limits)
+	differs("server_certificate", (old.ServerCertificate == nil) == (next.ServerCertificate == nil))
+	if len(keys) > 0 {
+		return errors.New("these keys change with a restart only: " + fmt.Sprint(keys))
+	}
+	return nil
+}
