@@ -29,12 +29,12 @@ type program struct {
 }
 
 // newProgram writes the program's file, to which it adds ops and control, and does not start it yet.
-func newProgram(t *testing.T, ids *identities, on servers.Host, name, config string) *program {
+func newProgram(t *testing.T, ids *identities, build func(testing.TB, string) string, on servers.Host, name, config string) *program {
 	t.Helper()
 	transport := &http.Transport{DialContext: on.DialContext, DisableKeepAlives: true}
 	p := &program{
 		name:   name,
-		binary: process.Build(t, name+"/cmd/fairlead-"+name),
+		binary: build(t, name+"/cmd/fairlead-"+name),
 		on:     on,
 		ops:    servers.FreeLoopbackPort(t, on),
 		config: ids.file(name + ".yaml"),
