@@ -29,18 +29,18 @@ type program struct {
 }
 
 // newProgram writes the program's file, to which it adds ops and control, and does not start it yet.
-func newProgram(t *testing.T, ids *identities, on servers.Host, name, config string) *program {
+func newProgram(t *testing.T, ids *identities, build func(testing.TB, string) string, on servers.Host, name, config string) *program {
 	t.Helper()
-	return newProgramOf(t, name, ids, on, name, config)
+	return newProgramOf(t, build(t, name+"/cmd/fairlead-"+name), ids, on, name, config)
 }
 
 // newProgramOf is newProgram for one of several relays or agents, under a name of its own.
-func newProgramOf(t *testing.T, half string, ids *identities, on servers.Host, name, config string) *program {
+func newProgramOf(t *testing.T, binary string, ids *identities, on servers.Host, name, config string) *program {
 	t.Helper()
 	transport := &http.Transport{DialContext: on.DialContext, DisableKeepAlives: true}
 	p := &program{
 		name:   name,
-		binary: process.Build(t, half+"/cmd/fairlead-"+half),
+		binary: binary,
 		on:     on,
 		ops:    servers.FreeLoopbackPort(t, on),
 		config: ids.file(name + ".yaml"),

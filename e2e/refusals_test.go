@@ -98,6 +98,11 @@ func (s *site) logged(t *testing.T, p *program, a answer) {
 	if err := json.Unmarshal([]byte(a.body), &problem); err != nil || problem.CallID == "" {
 		t.Fatalf("the problem document has no call_id: %s", a.body)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := p.Find(ctx, regexp.MustCompile(problem.CallID)); err != nil {
+		t.Fatal(err)
+	}
 	var lines []string
 	for line := range strings.SplitSeq(p.Log().String(), "\n") {
 		if strings.Contains(line, problem.CallID) {

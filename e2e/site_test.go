@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fairlead/fairlead/e2e/process"
 	"github.com/fairlead/fairlead/e2e/servers"
 )
 
@@ -24,6 +25,7 @@ type site struct {
 type options struct {
 	cloud, dc servers.Host
 	agent     string // more keys in agent.yaml, as lines of YAML
+	fast      bool   // without the race detector
 }
 
 // newSite writes all files and starts nothing.
@@ -55,8 +57,12 @@ tunnels:
 		relay.WriteString(u.inRelay())
 		agent.WriteString(u.inAgent())
 	}
-	s.relay = newProgram(t, s.identities, o.cloud, "relay", relay.String())
-	s.agent = newProgram(t, s.identities, o.dc, "agent", agent.String())
+	build := process.Build
+	if o.fast {
+		build = process.BuildFast
+	}
+	s.relay = newProgram(t, s.identities, build, o.cloud, "relay", relay.String())
+	s.agent = newProgram(t, s.identities, build, o.dc, "agent", agent.String())
 	return s
 }
 
