@@ -2,6 +2,7 @@ package yamuxlink
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/hashicorp/yamux"
@@ -173,7 +174,7 @@ func (s *Session) admit(mux *yamux.Stream) {
 	}
 	s.mu.Unlock()
 	if flooded {
-		s.fail(link.ErrPeerFlooded)
+		s.fail(fmt.Errorf("%w: more than %d streams open or unfinished", link.ErrPeerFlooded, 2*backlog))
 		return
 	}
 	if refused {

@@ -25,8 +25,8 @@ const (
 	// 32 KiB a session.
 	backlog = 4096
 
-	// writeTimeout is yamux's own: a safety valve far behind the liveness that is judged above us, for sessions
-	// that nobody watches. A frame of 16 KiB takes 20 s at 6.5 kbit/s.
+	// writeTimeout is a safety valve far behind the liveness that is judged above us, for sessions that nobody
+	// watches: yamux's for a frame, and the connection's for a record. 16 KiB take 20 s at 6.5 kbit/s.
 	writeTimeout = 30 * time.Second
 )
 
