@@ -34,9 +34,6 @@ func (c *call) connect(w http.ResponseWriter, r *http.Request) {
 	defer caller.Close()
 	up, down, err := link.Splice(r.Context(), caller, stream)
 	c.carried(up, down, err)
-	if _, inside := caller.(*h2Caller); inside && err != nil {
-		panic(http.ErrAbortHandler) // the one way to reset a stream of net/http's
-	}
 }
 
 // carried logs how a TCP call ended.

@@ -81,7 +81,7 @@ func (c *h2Caller) CloseWrite() error {
 	return c.body.Close()
 }
 
-// Reset makes Read and Write fail; the handler then panics, which resets the stream.
+// Reset makes Read and Write fail. A write deadline that passes is how net/http resets a stream.
 func (c *h2Caller) Reset(uint16) {
 	_ = c.body.Close()
 	_ = c.control.SetWriteDeadline(time.Unix(1, 0))

@@ -198,7 +198,7 @@ func TestABodyThatStreamsBeyondItsLimitIs413(t *testing.T) {
 
 func TestABackendThatBreaksTheProtocolIs502(t *testing.T) { // W06
 	r := newRig(t, nil)
-	r.backend(func(w http.ResponseWriter, _ *http.Request) {
+	agent := r.backend(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -209,6 +209,10 @@ func TestABackendThatBreaksTheProtocolIs502(t *testing.T) { // W06
 	})
 	res, body := r.do(r.request("GET", "orders", "/", nil))
 	r.wantProblem(res, body, 502, protocol.BackendProtocol)
+	r.recorded(1)
+	if n := agent.Link.Calls(); n != 0 {
+		t.Errorf("%d streams are still held", n)
+	}
 }
 
 func TestASlowAnnouncedBodyIsCut(t *testing.T) { // W09

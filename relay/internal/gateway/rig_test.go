@@ -194,11 +194,11 @@ func (r *rig) serve(h routetest.Handler) *routetest.Agent {
 }
 
 // backend starts a real server and an agent that carries to it.
-func (r *rig) backend(h http.HandlerFunc) {
+func (r *rig) backend(h http.HandlerFunc) *routetest.Agent {
 	r.t.Helper()
 	s := httptest.NewServer(h)
 	r.t.Cleanup(s.Close)
-	r.serve(routetest.HTTP(s.Listener.Addr().String()))
+	return r.serve(routetest.HTTP(s.Listener.Addr().String()))
 }
 
 // tlsConfig is that of a caller with the given SVID, "" for none.

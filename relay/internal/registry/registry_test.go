@@ -132,19 +132,21 @@ func TestATunnelOfSomebodyElseIsRefusedWithASecurityLine(t *testing.T) { // R02,
 }
 
 func TestALateEndOfAnOldLinkLeavesTheNewOne(t *testing.T) { // R04
-	r := newRig(t, nil)
-	old := r.add(offer(acme, "a", 1, 0, "orders"))
-	next := r.add(offer(acme, "a", 2, 0, "orders"))
-	r.Remove(old)
-	r.Remove(old)
-	r.wantCandidates("orders", next)
-	if len(r.Snapshot()) != 1 {
-		t.Fatalf("Snapshot() = %+v, expected the new link", r.Snapshot())
-	}
-	r.Remove(next)
-	r.wantCandidates("orders")
-	if len(r.Snapshot()) != 0 {
-		t.Fatalf("Snapshot() = %+v, expected nothing", r.Snapshot())
+	for _, epoch := range []uint64{1, 2} { // the same process, and a restarted one
+		r := newRig(t, nil)
+		old := r.add(offer(acme, "a", 1, 0, "orders"))
+		next := r.add(offer(acme, "a", epoch, 0, "orders"))
+		r.Remove(old)
+		r.Remove(old)
+		r.wantCandidates("orders", next)
+		if len(r.Snapshot()) != 1 {
+			t.Fatalf("Snapshot() = %+v, expected the new link", r.Snapshot())
+		}
+		r.Remove(next)
+		r.wantCandidates("orders")
+		if len(r.Snapshot()) != 0 {
+			t.Fatalf("Snapshot() = %+v, expected nothing", r.Snapshot())
+		}
 	}
 }
 

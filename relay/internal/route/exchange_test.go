@@ -141,6 +141,31 @@ func TestOnlySafeCallsAreRepeatedAfterTheLinkWasLost(t *testing.T) {
 	}
 }
 
+func TestAPutWhoseBodyIsNotAllKeptIsNotRepeated(t *testing.T) {
+	r := newRig(t)
+	var calls counted
+	in, out := io.Pipe()
+	for _, name := range []string{"a", "b"} {
+		var a *routetest.Agent
+		started := make(chan struct{})
+		a = r.start(routetest.Options{Name: name}, calls.by(func(_ context.Context, _ *protocol.Open, s link.Stream) {
+			<-started
+			if req, err := http.ReadRequest(bufio.NewReader(s)); err == nil {
+				_, _ = io.ReadFull(req.Body, make([]byte, 5))
+			}
+			go a.Session.Close(nil)
+		}))
+		close(started)
+	}
+	go func() { _, _ = io.WriteString(out, "first") }() // and what follows may be long
+	_, _, err := r.send(t.Context(), "PUT", in)
+	_ = out.Close()
+	r.wantFault(err, protocol.LinkLost, true)
+	if calls.count() != 1 {
+		t.Fatalf("the call was tried %d times, expected once", calls.count())
+	}
+}
+
 func TestARefusalFromBehindTheBackendIsFinal(t *testing.T) {
 	r := newRig(t)
 	var calls counted
