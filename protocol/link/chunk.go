@@ -21,6 +21,10 @@ const (
 const (
 	ChunkHeaderSize = 4
 	MaxChunkData    = 64 << 10
+
+	// WriteSize is the most data that our side puts into one chunk: with the chunk's header and yamux's it fills one
+	// TLS record of 16 KiB exactly. Whoever copies with buffers of a multiple of it makes no small chunks.
+	WriteSize = 16<<10 - ChunkHeaderSize - 12
 )
 
 // ErrMalformedChunk is wrapped by every error about a chunk that no honest peer sends: the link ends.

@@ -53,11 +53,14 @@ func Splice(ctx context.Context, a, b Duplex) (aToB, bToA int64, err error) {
 	return aToB, bToA, first
 }
 
-// copyBuffers hold what is on its way through Splice: two an open call, so they are not larger.
-var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// copySize is in bytes; two buffers an open call, so they are not larger.
+const copySize = 2 * WriteSize
+
+// copyBuffers hold what is on its way through Splice.
+var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
 func copyBytes(dst io.Writer, src io.Reader) (int64, error) {
-	buf := copyBuffers.Get().(*[32 << 10]byte)
+	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
 	// The bare interfaces hide ReadFrom and WriteTo, which would allocate buffers of their own.
 	return io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf[:])

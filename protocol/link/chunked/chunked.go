@@ -12,10 +12,6 @@ import (
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// MaxWrite is the most data that a Stream puts into one chunk, in bytes: with the chunk's header and yamux's it fills
-// one TLS record of 16 KiB exactly.
-const MaxWrite = 16<<10 - link.ChunkHeaderSize - 12
-
 // maxCredit bounds what a peer may let us send, in bytes; more is an overflow or an attack.
 const maxCredit = 1 << 30
 

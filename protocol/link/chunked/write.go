@@ -37,7 +37,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 func (s *Stream) writeSome(p []byte) (int, error) {
 	for {
 		expired := s.writeDeadline.channel()
-		k, err := s.takeCredit(min(len(p), MaxWrite), isClosed(expired))
+		k, err := s.takeCredit(min(len(p), link.WriteSize), isClosed(expired))
 		if err != nil {
 			return 0, err
 		}

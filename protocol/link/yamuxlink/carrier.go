@@ -2,6 +2,7 @@ package yamuxlink
 
 import (
 	"sync"
+	"time"
 
 	"github.com/hashicorp/yamux"
 
@@ -21,11 +22,15 @@ type carrier struct {
 
 	// mu guards:
 	mu      sync.Mutex
+	stopped bool // the session has ended
 	dropped bool // by a reset of either side: what is queued is not sent
 	reset   *uint16
 	credit  uint32 // to be granted
 	parts   int    // of the yamux stream that live: our direction, the peer's
 }
+
+// past is a deadline that has expired.
+var past = time.Unix(1, 0)
 
 var _ chunked.Carrier = (*carrier)(nil)
 
@@ -105,6 +110,26 @@ func (c *carrier) resetCode() uint16 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return *c.reset
+}
+
+// setMux keeps the yamux stream, or ends it where the session has ended meanwhile.
+func (c *carrier) setMux(mux *yamux.Stream) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mux = mux
+	if c.stopped {
+		_ = mux.SetDeadline(past)
+	}
+}
+
+// stopMux ends what reads from and writes to the yamux stream.
+func (c *carrier) stopMux() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = true
+	if c.mux != nil {
+		_ = c.mux.SetDeadline(past) // never fails
+	}
 }
 
 // partEnded says that one direction of the yamux stream has ended; the second one makes yamux forget it.

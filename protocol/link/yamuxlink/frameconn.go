@@ -18,7 +18,7 @@ import (
 const (
 	frameHeaderSize = 12
 	frameData       = 0
-	framePing       = 2
+	frameUpdate     = 1
 	flagSYN         = 1
 	maxFrame        = link.ChunkHeaderSize + link.MaxChunkData
 	maxRecord       = 16 << 10 // of TLS
@@ -33,12 +33,14 @@ var (
 )
 
 // frameConn is the connection as yamux sees it. Outwards it joins a frame's header and body, which yamux writes one
-// after the other, and frames that come close together, so that they leave as one TLS record. Inwards it counts, and refuses frames that no peer of ours
-// sends before yamux spends memory or goroutines on them.
+// after the other, and frames that come close together, so that they leave as one TLS record. Inwards it counts, and
+// refuses frames that no peer of ours sends, before yamux spends memory or goroutines on them.
 type frameConn struct {
 	net.Conn
 	client   bool
 	received atomic.Uint64
+	// ended is told of the end before yamux is, and closes the connection: see Session.fail.
+	ended func(cause error)
 
 	in     [frameHeaderSize]byte // of the frame that is arriving
 	inHave int                   // bytes of in
@@ -50,12 +52,11 @@ type frameConn struct {
 	mu      sync.Mutex
 	changed sync.Cond // out or closed
 	out     []byte    // whole frames on their way to flush
-	fault   error     // the first thing that went wrong
 	closed  bool
 }
 
-func newFrameConn(conn net.Conn, client bool) *frameConn {
-	c := &frameConn{Conn: conn, client: client}
+func newFrameConn(conn net.Conn, client bool, ended func(cause error)) *frameConn {
+	c := &frameConn{Conn: conn, client: client, ended: ended}
 	c.changed.L = &c.mu
 	return c
 }
@@ -69,11 +70,9 @@ func (c *frameConn) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			c.setFault(errPeerClosed)
-		} else {
-			c.setFault(err)
+			err = errPeerClosed // never io.EOF, which could pass for a stream's end
 		}
-		_ = c.rawClose() // at once: yamux spins until its Close has come through
+		c.ended(err)
 	}
 	return n, err
 }
@@ -107,8 +106,8 @@ func (c *frameConn) checkHeader() error {
 	switch {
 	case c.in[0] != 0:
 		return fmt.Errorf("%w: expected version 0, got %d", errBadFrame, c.in[0])
-	case kind == framePing: // yamux would start a goroutine for each
-		return fmt.Errorf("%w: a ping", errBadFrame)
+	case kind > frameUpdate: // for each ping yamux would start a goroutine; no other is sent to a peer without fault
+		return fmt.Errorf("%w: expected data or a window, got type %d", errBadFrame, kind)
 	case flags&flagSYN != 0 && (id == 0 || id%2 == 1 == c.client):
 		return fmt.Errorf("%w: stream %d opened from the wrong side", errBadFrame, id)
 	case kind == frameData && length > maxFrame: // yamux would allocate it all before the first byte
@@ -128,13 +127,10 @@ func (c *frameConn) Write(p []byte) (int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for len(c.out) > 0 && len(c.out)+len(c.header)+len(p) > maxRecord && c.fault == nil && !c.closed {
+	for len(c.out) > 0 && len(c.out)+len(c.header)+len(p) > maxRecord && !c.closed {
 		c.changed.Wait()
 	}
-	switch {
-	case c.fault != nil:
-		return 0, c.fault
-	case c.closed:
+	if c.closed {
 		return 0, net.ErrClosed
 	}
 	c.out = append(append(c.out, c.header...), p...)
@@ -160,8 +156,7 @@ func (c *frameConn) flush() {
 		c.changed.Broadcast()
 		c.mu.Unlock()
 		if _, err := c.Conn.Write(batch); err != nil {
-			c.setFault(err)
-			_ = c.rawClose() // so that yamux's reader ends, and everything with it
+			c.ended(err)
 			return
 		}
 		if cap(batch) > 2*maxRecord {
@@ -170,30 +165,10 @@ func (c *frameConn) flush() {
 	}
 }
 
-func (c *frameConn) setFault(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.fault == nil && !c.closed {
-		c.fault = err
-		c.changed.Broadcast()
-	}
-}
-
-// cause returns the first thing that went wrong, or fallback; never io.EOF, which could pass for a stream's end.
-func (c *frameConn) cause(fallback error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.fault != nil:
-		return c.fault
-	case errors.Is(fallback, io.EOF):
-		return errPeerClosed
-	}
-	return fallback
-}
-
-// Close ends the connection, with a goodbye where that takes no time. Later calls do nothing.
+// Close ends the connection, with a goodbye where that takes no time. Later calls do nothing. yamux calls it when the
+// peer has broken its rules.
 func (c *frameConn) Close() error {
+	c.ended(errBadFrame)
 	if !c.claimClose() {
 		return nil
 	}
@@ -205,13 +180,6 @@ func (c *frameConn) Close() error {
 	timer := time.AfterFunc(closeGrace, func() { _ = raw.Close() })
 	defer timer.Stop()
 	return c.Conn.Close()
-}
-
-func (c *frameConn) rawClose() error {
-	if !c.claimClose() {
-		return nil
-	}
-	return c.raw().Close()
 }
 
 func (c *frameConn) claimClose() bool {

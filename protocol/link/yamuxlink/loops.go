@@ -26,7 +26,7 @@ func (c *carrier) pump() {
 			continue
 		case errors.Is(err, link.ErrPeerFlooded), errors.Is(err, link.ErrMalformedChunk):
 			c.session.fail(err)
-		case c.session.mux.IsClosed(): // so all its streams look ended; the accept loop learns why
+		case c.session.Err() != nil: // by it all streams look ended
 		case errors.Is(err, io.EOF):
 			c.stream.Cut(&link.LostError{Cause: errCut}) // which does nothing where the ends were said
 		case errors.Is(err, yamux.ErrConnectionReset): // by the peer's yamux, whose backlog is full
@@ -65,7 +65,7 @@ func (s *Session) sendLoop() {
 			// The stream's trouble alone; its pump finds out.
 		default:
 			// A write that timed out may have left half a frame behind: nothing can follow it.
-			s.fail(s.conn.cause(err))
+			s.fail(err)
 			return
 		}
 	}
@@ -123,9 +123,7 @@ func (s *Session) sendOpen(c *carrier) error {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	c.mux = mux
-	c.mu.Unlock()
+	c.setMux(mux)
 	s.running.Go(c.pump)
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"github.com/fairlead/fairlead/protocol/link"
-	"github.com/fairlead/fairlead/protocol/link/chunked"
 )
 
 const (
@@ -14,7 +13,7 @@ const (
 	// expressSlots is the same for the first stream, which carries pings and has a way of its own.
 	expressSlots = 2
 
-	writeBufferSize = link.ChunkHeaderSize + chunked.MaxWrite
+	writeBufferSize = link.ChunkHeaderSize + link.WriteSize
 )
 
 // writeBuffers hold one data chunk each, on its way to yamux.

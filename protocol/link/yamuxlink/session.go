@@ -18,6 +18,7 @@ type Session struct {
 	client  bool
 	conn    *frameConn
 	mux     *yamux.Session
+	log     lastError
 	budget  *link.Budget
 	out     *outbox
 	done    chan struct{}
@@ -28,9 +29,10 @@ type Session struct {
 	mu       sync.Mutex
 	open     map[*carrier]struct{}
 	accepted []*chunked.Stream
-	inbound  int    // of open, those that the peer opened
-	tracked  [2]int // yamux streams that live, open or on their way out: [0] the peer's, [1] ours
-	began    bool   // this side has opened its first stream
+	inbound  int                   // of open, those that the peer opened
+	live     map[*carrier]struct{} // what yamux knows of: open, or on its way out
+	outbound int                   // of live, those that this side opened
+	began    bool                  // this side has opened its first stream
 	err      error
 }
 
@@ -48,12 +50,13 @@ func (s *Session) Open(ctx context.Context) (link.Stream, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	if s.tracked[1] >= backlog {
+	if s.outbound >= backlog {
 		return nil, link.ErrStreamLimit
 	}
 	c.express = s.client && !s.began
 	s.began = true
-	s.tracked[1]++
+	s.outbound++
+	s.live[c] = struct{}{}
 	s.open[c] = struct{}{}
 	s.out.put(item{kind: itemOpen, carrier: c}, c.express) // under mu: the first one must be yamux's first
 	return c.stream, nil
@@ -109,11 +112,17 @@ func (s *Session) Close(cause error) {
 }
 
 // fail ends the session without waiting for its goroutines, of which the caller may be one. The first cause stays.
+//
+// It must come before yamux's own end: from then on, until yamux has closed each stream, every yamux Read spins. With
+// thousands of streams that starves the very goroutine that closes them. So each Read is ended here, by its deadline.
 func (s *Session) fail(cause error) {
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
 		return
+	}
+	if cause == errBadFrame { //nolint:errorlint // frameConn's, when yamux gave up by itself
+		cause = s.log.explain(cause)
 	}
 	err := &link.LostError{Cause: cause}
 	s.err = err
@@ -121,6 +130,9 @@ func (s *Session) fail(cause error) {
 	s.open = make(map[*carrier]struct{})
 	s.inbound = 0
 	s.accepted = nil
+	for c := range s.live {
+		c.stopMux()
+	}
 	s.mu.Unlock()
 	s.out.close()
 	close(s.done)
@@ -130,12 +142,12 @@ func (s *Session) fail(cause error) {
 	_ = s.conn.Close() // all that can be done with its error is done: the session is over
 }
 
-// acceptLoop takes yamux's streams until it ends, and so learns of every end.
+// acceptLoop takes yamux's streams until it ends.
 func (s *Session) acceptLoop() {
 	for {
 		mux, err := s.mux.AcceptStream()
 		if err != nil {
-			s.fail(s.conn.cause(err))
+			s.fail(err) // a write that timed out; of everything else the session knows already
 			return
 		}
 		s.admit(mux)
@@ -150,8 +162,8 @@ func (s *Session) admit(mux *yamux.Stream) {
 		s.mu.Unlock()
 		return
 	}
-	s.tracked[0]++
-	flooded := s.tracked[0] > 2*backlog // an honest peer has at most backlog, by its own count
+	s.live[c] = struct{}{}
+	flooded := len(s.live)-s.outbound > 2*backlog // an honest peer has at most backlog, by its own count
 	refused := s.inbound >= s.cfg.MaxStreams
 	if !flooded && !refused {
 		s.inbound++
@@ -187,10 +199,9 @@ func (s *Session) forget(c *carrier) {
 func (s *Session) untrack(c *carrier) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.live, c)
 	if c.opener {
-		s.tracked[1]--
-	} else {
-		s.tracked[0]--
+		s.outbound--
 	}
 }
 

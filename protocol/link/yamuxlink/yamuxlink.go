@@ -7,7 +7,6 @@ package yamuxlink
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"time"
 
@@ -54,32 +53,33 @@ func newSession(conn net.Conn, cfg link.Config, info link.Info, client bool) (*S
 	if info.Local == nil {
 		info.Local, info.Remote = conn.LocalAddr(), conn.RemoteAddr()
 	}
-	framed := newFrameConn(conn, client)
-	begin := yamux.Server
-	if client {
-		begin = yamux.Client
-	}
-	mux, err := begin(framed, yamuxConfig(cfg))
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("starting yamux: %w", err)
-	}
 	s := &Session{
-		cfg: cfg, info: info, conn: framed, mux: mux, client: client,
+		cfg: cfg, info: info, client: client,
 		budget: link.NewBudget(cfg.Budget),
 		out:    newOutbox(),
 		done:   make(chan struct{}),
 		queued: make(chan struct{}, 1),
 		open:   make(map[*carrier]struct{}),
+		live:   make(map[*carrier]struct{}),
 	}
-	s.running.Go(framed.flush)
+	s.conn = newFrameConn(conn, client, s.fail)
+	begin := yamux.Server
+	if client {
+		begin = yamux.Client
+	}
+	var err error
+	if s.mux, err = begin(s.conn, yamuxConfig(cfg, &s.log)); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("starting yamux: %w", err)
+	}
+	s.running.Go(s.conn.flush)
 	s.running.Go(s.acceptLoop)
 	s.running.Go(s.sendLoop)
 	s.running.Go(s.shrinkLoop)
 	return s, nil
 }
 
-func yamuxConfig(cfg link.Config) *yamux.Config {
+func yamuxConfig(cfg link.Config, log *lastError) *yamux.Config {
 	return &yamux.Config{
 		AcceptBacklog:          backlog,
 		EnableKeepAlive:        false,       // its pings queue behind bulk; ours do not
@@ -90,7 +90,8 @@ func yamuxConfig(cfg link.Config) *yamux.Config {
 		MaxStreamWindowSize: uint32(min(2*cfg.MaxWindow+1<<20, 1<<30)), //nolint:gosec // bounded
 		StreamOpenTimeout:   0,                                         // none: a late answer is no reason to end the link
 		StreamCloseTimeout:  0,                                         // none: it would cut downloads after a half-close
-		// Its lines name no link and a peer can cause them at will. What ends a session is in Session.Err.
-		LogOutput: io.Discard,
+		// Its lines name no link and a peer can cause them at will: they go nowhere, but the last one explains an
+		// end that yamux decided.
+		Logger: log,
 	}
 }

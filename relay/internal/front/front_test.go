@@ -160,12 +160,10 @@ func TestOneSourceIsHeldToItsShareAndItsAgentsAreNot(t *testing.T) { // H16
 		held = append(held, c)
 	}
 	r.eventually("32 strangers are counted", func() bool { return r.strangers.Unproved() == 32 })
-	c, err := net.Dial("tcp", r.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	if c, err := net.Dial("tcp", r.Addr().String()); err == nil { // the cut may be quicker than the dial
+		defer c.Close()
+		wantClosed(t, c, time.Second)
 	}
-	defer c.Close()
-	wantClosed(t, c, time.Second)
 	for _, c := range held {
 		c.Close()
 	}

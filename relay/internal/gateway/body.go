@@ -3,23 +3,22 @@ package gateway
 import (
 	"io"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// The least rate of a body whose length was announced: whoever knows how much it has can also send it. A body of
-// unknown length may be a stream that waits.
-const (
-	bodyRate  = 1 << 10 // bytes a second
-	bodyGrace = 10 * time.Second
-)
-
-// limitBody bounds a request's body in size (zero: none) and slowness.
-func limitBody(w http.ResponseWriter, control *http.ResponseController, r *http.Request, limit int64) io.ReadCloser {
-	body := r.Body
-	if r.ContentLength > 0 {
-		body = &steadyBody{ReadCloser: body, control: control}
+// limitBody bounds a request's body in size (zero: none) and, where its length was announced, in slowness: whoever
+// knows how much it has can also send it. A body of unknown length may be a stream that waits.
+func (c *call) limitBody(w http.ResponseWriter, control *http.ResponseController, r *http.Request) io.ReadCloser {
+	body, l := r.Body, c.gateway.cfg.Limits
+	if r.ContentLength > 0 && l.MinBodyRate > 0 {
+		body = &steadyBody{
+			ReadCloser: body, control: control, late: &c.late,
+			grace: l.MinBodyGrace, perByte: time.Second / time.Duration(l.MinBodyRate),
+		}
 	}
-	if limit > 0 {
+	if limit := c.decision.Tunnel.Body; limit > 0 {
 		body = http.MaxBytesReader(w, body, limit)
 	}
 	return body
@@ -29,19 +28,44 @@ func limitBody(w http.ResponseWriter, control *http.ResponseController, r *http.
 type steadyBody struct {
 	io.ReadCloser
 	control *http.ResponseController
+	grace   time.Duration
+	perByte time.Duration
 	got     int64
 	waited  time.Duration
+
+	// late is set before the read is cut, for the cut ends the request's context as well: net/http takes every error
+	// of a read for a caller who is gone.
+	late *atomic.Bool
+
+	// mu guards:
+	mu      sync.Mutex
+	waiting bool
 }
 
-// Read fails with os.ErrDeadlineExceeded where the body came too slowly.
 func (b *steadyBody) Read(p []byte) (int, error) {
 	began := time.Now()
-	allowed := bodyGrace + time.Duration(b.got)*time.Second/bodyRate
-	_ = b.control.SetReadDeadline(began.Add(allowed - b.waited))
+	b.wait(true)
+	clock := time.AfterFunc(b.grace+time.Duration(b.got)*b.perByte-b.waited, b.cut)
 	n, err := b.ReadCloser.Read(p)
-	// Taken back at once: net/http goes on reading the connection, to notice that the caller has gone.
-	_ = b.control.SetReadDeadline(time.Time{})
+	clock.Stop()
+	b.wait(false)
 	b.got += int64(n)
 	b.waited += time.Since(began)
 	return n, err
+}
+
+func (b *steadyBody) wait(waiting bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiting = waiting
+}
+
+// cut ends the read that waits, if one still does.
+func (b *steadyBody) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.waiting {
+		b.late.Store(true)
+		_ = b.control.SetReadDeadline(time.Unix(1, 0)) // every server here can
+	}
 }

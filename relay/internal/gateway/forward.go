@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
-	"os"
 	"sync"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -28,7 +27,7 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 	_ = control.EnableFullDuplex()
 	if r.Body != nil && r.Body != http.NoBody {
 		in := *r
-		in.Body = limitBody(w, control, r, t.Body)
+		in.Body = c.limitBody(w, control, r)
 		r = &in
 	}
 	exchange := c.gateway.cfg.Router.Exchange(c.open(), true)
@@ -116,26 +115,34 @@ func (c *call) response(res *http.Response) error {
 
 // failed answers a call that got no response.
 func (c *call) failed(w http.ResponseWriter, r *http.Request, err error) {
-	var (
-		e      *protocol.Error
-		large  *http.MaxBytesError
-		broken *route.BodyError
-	)
-	switch {
-	case errors.As(err, &e):
-	case errors.As(err, &large):
-		e = tooLarge(large.Limit)
-		e.Sent = true // a part of it was on its way
-	case errors.As(err, &broken) && errors.Is(err, os.ErrDeadlineExceeded):
-		e = &protocol.Error{Code: protocol.RequestTimeout, Sentence: "the body came too slowly", Sent: true, Cause: err}
-	case r.Context().Err() != nil || errors.Is(err, context.Canceled):
-		panic(http.ErrAbortHandler) // nobody is left to answer
-	case errors.As(err, &broken):
-		e = &protocol.Error{Code: protocol.BadRequest, Sentence: "the body ended before its end", Sent: true, Cause: err}
-	default: // ReverseProxy's own: an answer that switches protocols unasked
-		e = &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the backend broke the protocol", Sent: true, Cause: err}
+	e := c.fault(r, err)
+	if e == nil {
+		panic(http.ErrAbortHandler)
 	}
 	c.refuse(w, e)
+}
+
+// fault says why there is no response; nil where nobody is left to hear it.
+func (c *call) fault(r *http.Request, err error) *protocol.Error {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		e := tooLarge(large.Limit)
+		e.Sent = true // a part of it was on its way
+		return e
+	}
+	if c.late.Load() {
+		return &protocol.Error{Code: protocol.RequestTimeout, Sentence: "the body came too slowly", Sent: true, Cause: err}
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return e
+	}
+	if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	if _, ok := errors.AsType[*route.BodyError](err); ok {
+		return &protocol.Error{Code: protocol.BadRequest, Sentence: "the body ended before its end", Sent: true, Cause: err}
+	}
+	// ReverseProxy's own: an answer that switches protocols unasked.
+	return &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the backend broke the protocol", Sent: true, Cause: err}
 }
 
 func tooLarge(limit int64) *protocol.Error {

@@ -43,13 +43,37 @@ type Record struct {
 	Duration time.Duration
 }
 
-// Config is what New needs; only Observe may be left out.
+// Config is what New needs; only Observe and Limits may be left out.
 type Config struct {
 	Gate    func() Gate // the one in force now
 	Router  *route.Router
 	Proof   func(ctx context.Context) Proof // of the connection that a request's context belongs to
 	Observe func(Record)                    // called once a call, when it has ended; must not block
 	Log     *slog.Logger
+	Limits  Limits
+}
+
+// Limits bound one request, whoever sends it. The zero value of each field means its default.
+type Limits struct {
+	HeaderFieldBytes int           // name and value of one field, and the request's target; default 8 KiB
+	HeaderCount      int           // fields, a repeated one each time; default 100
+	MinBodyRate      int           // bytes a second of a body whose length was announced; default 1 KiB, negative: none
+	MinBodyGrace     time.Duration // before that rate is looked at; default 10 s
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&l.HeaderFieldBytes, 8<<10)
+	def(&l.HeaderCount, 100)
+	def(&l.MinBodyRate, 1<<10)
+	if l.MinBodyGrace == 0 {
+		l.MinBodyGrace = 10 * time.Second
+	}
+	return l
 }
 
 // Gateway is safe for concurrent use.
@@ -69,6 +93,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Record) {}
 	}
+	cfg.Limits = cfg.Limits.withDefaults()
 	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}, nil
 }
 
@@ -116,7 +141,7 @@ func (g *Gateway) admit(r *http.Request) error {
 	if g.draining.Load() {
 		return protocol.Errorf(protocol.Draining, "the relay is going away")
 	}
-	if err := checkHeader(r); err != nil {
+	if err := checkHeader(r, g.cfg.Limits); err != nil {
 		return err
 	}
 	return checkUpgrade(r)
@@ -132,6 +157,7 @@ type call struct {
 	network  protocol.Network
 	decision *policy.Decision
 	code     protocol.Code // how it ended
+	late     atomic.Bool   // the body came too slowly
 	done     bool          // false while it may still be cut off by a panic
 }
 

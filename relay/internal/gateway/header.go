@@ -12,28 +12,22 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 )
 
-// The bounds of a request's header beyond http.Server.MaxHeaderBytes (abuse-cases.md, default limits).
-const (
-	maxHeaders = 100     // values, not names
-	maxHeader  = 8 << 10 // name and value, bytes
-)
-
 // checkHeader refuses what is too large or may be read in two ways.
-func checkHeader(r *http.Request) error {
-	values := 0
+func checkHeader(r *http.Request, l Limits) error {
+	fields := 0
 	for name, vv := range r.Header {
-		values += len(vv)
+		fields += len(vv)
 		for _, v := range vv {
-			if len(name)+len(v) > maxHeader {
-				return protocol.Errorf(protocol.HeadersTooLarge, "a header of at most %d bytes is expected", maxHeader)
+			if len(name)+len(v) > l.HeaderFieldBytes {
+				return protocol.Errorf(protocol.HeadersTooLarge, "a header field of at most %d bytes is expected", l.HeaderFieldBytes)
 			}
 		}
 	}
-	if values > maxHeaders {
-		return protocol.Errorf(protocol.HeadersTooLarge, "at most %d headers are expected", maxHeaders)
+	if fields > l.HeaderCount {
+		return protocol.Errorf(protocol.HeadersTooLarge, "at most %d header fields are expected", l.HeaderCount)
 	}
-	if len(r.RequestURI) > maxHeader {
-		return protocol.Errorf(protocol.HeadersTooLarge, "a request target of at most %d bytes is expected", maxHeader)
+	if len(r.RequestURI) > l.HeaderFieldBytes {
+		return protocol.Errorf(protocol.HeadersTooLarge, "a request target of at most %d bytes is expected", l.HeaderFieldBytes)
 	}
 	// net/http moves Host away in HTTP/1.1; where HTTP/2 or 3 leaves one beside :authority, both must agree.
 	for _, host := range r.Header["Host"] {

@@ -19,14 +19,14 @@ func mustID(s string) certs.ID {
 func TestTwoHostsAreAmbiguous(t *testing.T) {
 	for host, ok := range map[string]bool{"a.example": true, "A.Example": true, "b.example": false} {
 		r := &http.Request{Method: "GET", Host: "a.example", Header: http.Header{"Host": {host}}}
-		if err := checkHeader(r); (err == nil) != ok {
+		if err := checkHeader(r, Limits{}.withDefaults()); (err == nil) != ok {
 			t.Errorf("Host: %s beside :authority a.example: %v", host, err)
 		}
 	}
 	for _, r := range []*http.Request{
 		{Method: "GET"}, {Method: "GET", Host: "a b"}, {Method: "", Host: "a"}, {Method: "G E T", Host: "a"}, {Method: "GÉT", Host: "a"},
 	} {
-		if err := checkHeader(r); err == nil {
+		if err := checkHeader(r, Limits{}.withDefaults()); err == nil {
 			t.Errorf("%s for host %q passed", r.Method, r.Host)
 		}
 	}

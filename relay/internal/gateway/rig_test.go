@@ -131,7 +131,7 @@ func newRig(t *testing.T, change func(name string, t *tunnel.Tunnel)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Gateway, err = New(Config{Gate: func() Gate { return r.gate }, Router: router, Proof: r.proof, Observe: r.observe, Log: log})
+	r.Gateway, err = New(Config{Gate: func() Gate { return r.gate }, Router: router, Proof: r.proof, Observe: r.observe, Log: log, Limits: Limits{MinBodyGrace: 500 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}

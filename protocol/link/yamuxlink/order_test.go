@@ -1,0 +1,146 @@
+package yamuxlink_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/protocol/link"
+)
+
+// firstWindow is how much of a stream may leave before the peer has said anything, in chunks with their headers.
+const firstWindow = 256<<10 - 64
+
+// openFirst opens the session's first stream.
+func openFirst(t *testing.T, peer *rawPeer, s link.Session) link.Stream {
+	t.Helper()
+	st := open(t, s)
+	if f := peer.receive(); f.kind != typeUpdate || f.flags != flagSYN || f.stream != 1 {
+		t.Fatalf("got %+v, expected stream 1", f)
+	}
+	return st
+}
+
+func open(t *testing.T, s link.Session) link.Stream {
+	t.Helper()
+	st, err := s.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// stuff writes on one stream after the other, each within its window, until nothing is taken any more: the peer does
+// not read, and its socket, ours and the gate are full. It returns the last stream and its number.
+func stuff(t *testing.T, s link.Session) (link.Stream, uint32) {
+	t.Helper()
+	chunk := make([]byte, link.WriteSize)
+	for id := uint32(3); ; id += 2 {
+		st := open(t, s)
+		for range firstWindow / (len(chunk) + link.ChunkHeaderSize) {
+			_ = st.SetWriteDeadline(time.Now().Add(2 * time.Second))
+			_, err := st.Write(chunk)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return st, id
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestFirstStreamOvertakesBulk(t *testing.T) {
+	peer, s := under(t, link.Config{})
+	first := openFirst(t, peer, s)
+	stuff(t, s)
+	if _, err := first.Write([]byte("ping")); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // marks the end of what waited when the ping left
+		if marker, err := s.Open(t.Context()); err == nil {
+			_, _ = marker.Write([]byte("marker"))
+		}
+	}()
+	// What the kernel, frameConn and yamux hold already is beyond us; what waits at the gate must come later. That is
+	// four chunks, the one that is being written included.
+	behind := 0
+	for seen := false; ; {
+		f := peer.receive()
+		switch {
+		case f.kind != typeData:
+		case f.stream == 1:
+			seen = true
+		case len(f.body) < 100:
+			if behind < 2 {
+				t.Errorf("%d chunks of bulk came behind the ping, expected those of the gate", behind)
+			}
+			return
+		case seen:
+			behind++
+		}
+	}
+}
+
+func TestResetDropsWhatIsQueued(t *testing.T) {
+	peer, s := under(t, link.Config{})
+	openFirst(t, peer, s)
+	last, id := stuff(t, s)
+	last.Reset(29)
+	go func() {
+		if marker, err := s.Open(t.Context()); err == nil {
+			_, _ = marker.Write([]byte("marker"))
+		}
+	}()
+	for reset := false; ; {
+		f := peer.receive()
+		switch {
+		case f.kind != typeData:
+		case f.stream == id && f.body[0] == byte(link.ChunkReset):
+			reset = true
+		case f.stream == id && reset:
+			t.Fatal("data followed the reset")
+		case len(f.body) < 100:
+			if !reset {
+				t.Error("the peer was not told of the reset")
+			}
+			return
+		}
+	}
+}
+
+// yamux's first window is as large as ours: however the data is cut into chunks, a stream whose peer says nothing must
+// not hold up the goroutine that writes for all.
+func TestStreamInSmallPiecesStallsNoOtherBeforeThePeerAnswers(t *testing.T) {
+	peer, s := under(t, link.Config{})
+	openFirst(t, peer, s)
+	small := open(t, s)
+	sent := make(chan error, 1)
+	go func() {
+		for range firstWindow / (3 + link.ChunkHeaderSize) { // all that its window admits
+			if _, err := small.Write([]byte("abc")); err != nil {
+				sent <- err
+				return
+			}
+		}
+		if err := small.CloseWrite(); err != nil {
+			sent <- err
+			return
+		}
+		other, err := s.Open(t.Context())
+		if err == nil {
+			_, err = other.Write([]byte("not held up"))
+		}
+		sent <- err
+	}()
+	// The peer reads, and answers nothing: yamux never gets its larger window.
+	for {
+		if f := peer.receive(); f.stream == 5 && f.kind == typeData {
+			break
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
