@@ -23,7 +23,7 @@ func (s *site) otherAgent(t *testing.T, name, id string, opts ...certstest.Optio
 	for _, u := range s.tunnels {
 		config.WriteString(u.inAgent())
 	}
-	return newProgramOf(t, s.agent.binary, s.identities, s.agent.on, name, config.String())
+	return newProgramOf(t, "agent", s.identities, s.agent.on, name, config.String())
 }
 
 // R02, R03

@@ -36,7 +36,7 @@ func (p *program) edit(t *testing.T, old, replacement string) {
 // fails runs one of the program's other commands, which must fail, and returns its output.
 func (p *program) fails(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := p.on.Command(t.Context(), p.binary, args...).CombinedOutput()
+	out, err := p.on.Command(t.Context(), p.binary(t), args...).CombinedOutput()
 	if err == nil {
 		t.Fatalf("%v succeeded: %s", args, out)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/fairlead/fairlead/e2e/process"
 	"github.com/fairlead/fairlead/e2e/servers"
 )
 
@@ -57,12 +56,9 @@ tunnels:
 		relay.WriteString(u.inRelay())
 		agent.WriteString(u.inAgent())
 	}
-	build := process.Build
-	if o.fast {
-		build = process.BuildFast
-	}
-	s.relay = newProgram(t, s.identities, build, o.cloud, "relay", relay.String())
-	s.agent = newProgram(t, s.identities, build, o.dc, "agent", agent.String())
+	s.relay = newProgram(t, s.identities, o.cloud, "relay", relay.String())
+	s.agent = newProgram(t, s.identities, o.dc, "agent", agent.String())
+	s.relay.fast, s.agent.fast = o.fast, o.fast
 	return s
 }
 
