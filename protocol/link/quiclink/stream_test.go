@@ -61,7 +61,7 @@ func wantReset(t *testing.T, what string, call func([]byte) (int, error), code u
 		if reset, ok := err.(*link.ResetError); !ok || reset.Code != code || reset.Local {
 			t.Errorf("%s: got %v, expected the peer's reset with code %d", what, err, code)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%s: still waiting for the reset", what)
 	}
 }
