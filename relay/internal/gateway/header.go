@@ -38,6 +38,10 @@ func checkHeader(r *http.Request, l Limits) error {
 	if r.Host == "" || !httpguts.ValidHostHeader(r.Host) {
 		return protocol.Errorf(protocol.BadRequest, "expected a host")
 	}
+	// HTTP/1.1 has a form of target with a host in it, which net/http has compared with nothing in HTTP/2 and 3.
+	if r.ProtoMajor > 1 && r.Method != http.MethodConnect && !strings.HasPrefix(r.RequestURI, "/") {
+		return protocol.Errorf(protocol.BadRequest, "expected a path")
+	}
 	if !httpguts.ValidHeaderFieldName(r.Method) { // a method is a token, as a header's name is
 		return protocol.Errorf(protocol.BadRequest, "expected a method")
 	}
