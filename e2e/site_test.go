@@ -66,11 +66,17 @@ tunnels:
 func startSite(t *testing.T, o options, tunnels ...tunnel) *site {
 	t.Helper()
 	s := newSite(t, o, tunnels...)
+	s.start(t)
+	return s
+}
+
+// start runs both halves until they are ready.
+func (s *site) start(t *testing.T) {
+	t.Helper()
 	s.relay.start(t)
 	s.relay.ready(t)
 	s.agent.start(t)
 	s.agent.ready(t)
-	return s
 }
 
 // tunnel returns the tunnel with the name.
