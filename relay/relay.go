@@ -89,6 +89,7 @@ func New(cfg Config) (*Relay, error) {
 	r.metrics = newMetrics(r)
 	r.gateway, err = gateway.New(gateway.Config{
 		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
+		Limits: requestLimits(limits),
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +97,15 @@ func New(cfg Config) (*Relay, error) {
 	r.strangers = limit.New(limit.Config{Unproved: limits.Unproved, UnprovedPerSource: limits.UnprovedPerSource,
 		FailuresPerSecond: limits.FailedHandshakes.PerSecond, FailureBurst: limits.FailedHandshakes.Burst})
 	return r, nil
+}
+
+// requestLimits bound one request. In the file no rate is 0, in gateway it is negative.
+func requestLimits(l config.Limits) gateway.Limits {
+	rate := l.MinBodyRate
+	if rate == 0 {
+		rate = -1
+	}
+	return gateway.Limits{HeaderFieldBytes: l.HeaderFieldBytes, HeaderCount: l.HeaderCount, MinBodyRate: rate, MinBodyGrace: l.MinBodyGrace}
 }
 
 // linkConfig bounds what agents may make the relay hold.
