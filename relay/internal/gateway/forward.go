@@ -27,7 +27,7 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 	_ = control.EnableFullDuplex()
 	if r.Body != nil && r.Body != http.NoBody {
 		in := *r
-		in.Body = c.limitBody(w, control, r)
+		in.Body = c.limitBody(control, r)
 		r = &in
 	}
 	exchange := c.gateway.cfg.Router.Exchange(c.open(), true)
