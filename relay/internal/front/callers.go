@@ -50,15 +50,7 @@ func (f *Front) newServers() {
 		},
 	}
 	f.http3 = &http3.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if s, ok := w.(http3.HTTPStreamer); ok && r.Method == http.MethodConnect {
-				w = &h3Writer{ResponseWriter: w, streamer: s}
-			}
-			ctx, cancel := context.WithCancel(r.Context())
-			defer cancel()
-			defer context.AfterFunc(f.callers, cancel)()
-			handler.ServeHTTP(w, r.WithContext(ctx))
-		}),
+		Handler:        f.overHTTP3(handler),
 		MaxHeaderBytes: f.cfg.HeaderBytes,
 		IdleTimeout:    f.cfg.IdleTimeout,
 		Logger:         slog.New(slog.DiscardHandler), // strangers' noise
@@ -72,10 +64,27 @@ func (f *Front) newServers() {
 	}
 }
 
+// overHTTP3 lets a request end with Run too, and offers the bare stream of a CONNECT.
+func (f *Front) overHTTP3(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		defer cancel()
+		defer context.AfterFunc(f.callers, cancel)()
+		// quic-go ends a request's context when our direction ends, which is too early for a stream that was taken.
+		gone := context.AfterFunc(r.Context(), cancel)
+		defer gone()
+		if s, ok := w.(http3.HTTPStreamer); ok && r.Method == http.MethodConnect {
+			w = &h3Writer{ResponseWriter: w, streamer: s, taken: func() { gone() }}
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
 // h3Writer offers the bare stream of a CONNECT without quic-go's types.
 type h3Writer struct {
 	http.ResponseWriter
 	streamer http3.HTTPStreamer
+	taken    func()
 }
 
 // Unwrap lets http.ResponseController find what quic-go's writer can do.
@@ -87,6 +96,7 @@ func (w *h3Writer) TakeStream() (link.Duplex, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.taken()
 	return &h3Stream{s}, nil
 }
 

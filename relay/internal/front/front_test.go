@@ -181,7 +181,7 @@ func TestOneSourceIsHeldToItsShareAndItsAgentsAreNot(t *testing.T) { // H16
 
 func TestACallerCountsAsAStrangerUntilItHasProvedItself(t *testing.T) {
 	for _, version := range []int{1, 2, 3} {
-		r := newRig(t, func(c *Config) { c.ProveTimeout = 700 * time.Millisecond })
+		r := newRig(t, func(c *Config) { c.ProveTimeout = 2 * time.Second })
 		c := r.client(version, callerID)
 		if _, _, err := r.get(c, nil); err != nil {
 			t.Fatal(err)

@@ -27,8 +27,12 @@ import (
 // withGateway is a rig whose callers meet the real gateway, with an http tunnel "orders" and a tcp tunnel "ledger".
 func withGateway(t *testing.T) *rig {
 	var caller http.Handler
+	ready := make(chan struct{})
 	r := newRig(t, func(c *Config) {
-		c.Caller = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { caller.ServeHTTP(w, q) })
+		c.Caller = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			<-ready
+			caller.ServeHTTP(w, q)
+		})
 	})
 	callers, err := certs.ParsePattern("spiffe://cloud.example/api/*")
 	if err != nil {
@@ -68,6 +72,7 @@ func withGateway(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	close(ready)
 	id, err := certs.ParseID(agentID)
 	if err != nil {
 		t.Fatal(err)
@@ -91,13 +96,26 @@ func withGateway(t *testing.T) *rig {
 			if err != nil {
 				return
 			}
-			b, _ := io.ReadAll(c)
-			_, _ = io.WriteString(c, strings.ToUpper(string(b)))
-			_ = c.Close()
+			go serveTCP(c.(*net.TCPConn))
 		}
 	}()
 	routetest.Start(t, reg, routetest.Options{ID: id, Name: "b"}, routetest.TCP(ln.Addr().String()), "ledger")
 	return r
+}
+
+// serveTCP shouts back what it got, behind its end. Whoever says "q" first sees it end its direction first.
+func serveTCP(c *net.TCPConn) {
+	defer c.Close()
+	first := make([]byte, 1)
+	_, _ = io.ReadFull(c, first)
+	if first[0] == 'q' {
+		_, _ = io.WriteString(c, "bye")
+		_ = c.CloseWrite()
+		_, _ = io.Copy(io.Discard, c)
+		return
+	}
+	b, _ := io.ReadAll(c)
+	_, _ = io.WriteString(c, strings.ToUpper(string(first)+string(b)))
 }
 
 func TestCallsOfEveryHTTPVersionReachTheBackend(t *testing.T) {
@@ -131,31 +149,49 @@ func TestCallsOfEveryHTTPVersionReachTheBackend(t *testing.T) {
 	}
 }
 
+// connect3 sends a CONNECT over HTTP/3.
+func (r *rig) connect3(target string, body io.Reader) *http.Response {
+	r.t.Helper()
+	req := &http.Request{
+		Method: "CONNECT", URL: &url.URL{Scheme: "https", Host: r.Addr().String()}, Host: target, Body: io.NopCloser(body), Header: http.Header{},
+	}
+	res, err := r.client(3, callerID).Transport.(*http3.Transport).RoundTrip(req.WithContext(r.t.Context()))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { res.Body.Close() })
+	return res
+}
+
 func TestConnectOverHTTP3ReachesATCPTunnel(t *testing.T) {
 	r := withGateway(t)
 	in, out := io.Pipe()
-	req := &http.Request{
-		Method: "CONNECT", URL: &url.URL{Scheme: "https", Host: r.Addr().String()}, Host: "ledger.dc1.example:5432", Body: in, Header: http.Header{},
-	}
-	res, err := r.client(3, callerID).Transport.(*http3.Transport).RoundTrip(req.WithContext(t.Context()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
+	res := r.connect3("ledger.dc1.example:5432", in)
 	if res.StatusCode != 200 || res.Header.Get("Fairlead-Call-Id") == "" {
 		t.Fatalf("status %d, header %v", res.StatusCode, res.Header)
 	}
-	_, _ = io.WriteString(out, "quick")
+	_, _ = io.WriteString(out, "word")
 	_ = out.Close()
-	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "QUICK" {
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "WORD" {
 		t.Fatalf("got %q, %v", b, err)
 	}
-	req = &http.Request{
-		Method: "CONNECT", URL: &url.URL{Scheme: "https", Host: r.Addr().String()}, Host: "orders.dc1.example:443", Header: http.Header{},
+	if res := r.connect3("orders.dc1.example:443", http.NoBody); res.StatusCode != 405 {
+		t.Fatalf("CONNECT to an http tunnel: status %d", res.StatusCode)
 	}
-	res, err = r.client(3, callerID).Transport.(*http3.Transport).RoundTrip(req.WithContext(t.Context()))
-	if err != nil || res.StatusCode != 405 {
-		t.Fatalf("CONNECT to an http tunnel: %+v, %v", res, err)
+}
+
+func TestABackendsEndLeavesTheCallersDirectionOpenOverHTTP3(t *testing.T) {
+	r := withGateway(t)
+	in, out := io.Pipe()
+	res := r.connect3("ledger.dc1.example:5432", in)
+	_, _ = io.WriteString(out, "q")
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "bye" {
+		t.Fatalf("got %q, %v", b, err)
 	}
-	res.Body.Close()
+	for range 100 { // the relay takes on what comes, long after the other direction's end
+		if _, err := out.Write(make([]byte, 10_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = out.Close()
 }

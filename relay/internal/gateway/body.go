@@ -10,7 +10,7 @@ import (
 
 // limitBody bounds a request's body in size (zero: none) and, where its length was announced, in slowness: whoever
 // knows how much it has can also send it. A body of unknown length may be a stream that waits.
-func (c *call) limitBody(w http.ResponseWriter, control *http.ResponseController, r *http.Request) io.ReadCloser {
+func (c *call) limitBody(control *http.ResponseController, r *http.Request) io.ReadCloser {
 	body, l := io.ReadCloser(&movingBody{r.Body, c.still}), c.gateway.cfg.Limits
 	if r.ContentLength > 0 && l.MinBodyRate > 0 {
 		body = &steadyBody{
@@ -19,7 +19,8 @@ func (c *call) limitBody(w http.ResponseWriter, control *http.ResponseController
 		}
 	}
 	if limit := c.decision.Tunnel.Body; limit > 0 {
-		body = http.MaxBytesReader(w, body, limit)
+		// Without the writer, whose header it would touch from the goroutine that reads the body.
+		body = http.MaxBytesReader(nil, body, limit)
 	}
 	return body
 }

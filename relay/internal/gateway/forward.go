@@ -30,7 +30,7 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = c.limitBody(w, control, r)
+		r.Body = c.limitBody(control, r)
 	}
 	exchange := c.gateway.cfg.Router.Exchange(c.open(), true)
 	defer exchange.Close()

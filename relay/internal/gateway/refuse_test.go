@@ -140,6 +140,27 @@ func TestWhatTheAgentRefusesReachesTheCaller(t *testing.T) {
 	}
 }
 
+func TestARefusalDoesNotWaitForACallerWhoIsSilent(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		r := newRig(t, nil)
+		r.serve(routetest.Refuser(protocol.AgentDenied, false))
+		silent, writer := io.Pipe()
+		time.AfterFunc(2*time.Second, func() { writer.Close() }) // so that a failure is no hang
+		began := time.Now()
+		res, err := r.client(caller, h2).Do(r.request("POST", "orders", "/", silent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("h2 %v: the answer took %v", h2, took)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		r.wantProblem(res, string(body), 403, protocol.AgentDenied)
+		writer.Close()
+	}
+}
+
 func TestNoAgentIs503(t *testing.T) { // H11
 	r := newRig(t, nil)
 	res, body := r.do(r.request("GET", "orders", "/", nil))

@@ -7,10 +7,14 @@ import (
 	"sync"
 )
 
-// keep is how much of a request's body is kept so that the call can be tried again: design §5's 64 KiB.
-const keep = 64 << 10
+const (
+	// keep is how much of a request's body is kept so that the call can be tried again: design §5's 64 KiB.
+	keep = 64 << 10
+	// pullSize is how much is asked of the caller's server at a time.
+	pullSize = 32 << 10
+)
 
-var errOldBody = errors.New("request body belongs to a later try")
+var errOldBody = errors.New("request body is not wanted by this try any more")
 
 // BodyError says that the caller's own body could not be read: it is the caller's fault, or the caller is gone.
 type BodyError struct{ Err error }
@@ -21,44 +25,46 @@ func (e *BodyError) Error() string { return "reading the request body: " + e.Err
 func (e *BodyError) Unwrap() error { return e.Err }
 
 // body is a request's body that can be begun again as long as no more than its first 64 KiB were read.
+//
+// A read of the caller's body cannot be interrupted without spoiling it, and net/http waits for its reader before it
+// says why a call failed. So the reads are made by goroutines of their own, one at a time: a try that is over lets go
+// of its read at once, and the next try finds what that read brings. The last one ends with the caller's handler, when
+// the server closes the body.
 type body struct {
-	// pull is held while src is read, so that a try which is over and still blocked in there loses no byte: it puts
-	// them into kept, where the next try finds them.
-	pull sync.Mutex
-	src  io.ReadCloser
+	src io.ReadCloser
 
-	// mu guards: everything below. Never held while src is read; pull is taken first.
-	mu   sync.Mutex
-	kept []byte
-	long bool  // more than kept was read: it cannot begin again
-	err  error // what src ended with
-	try  int
+	// mu guards: everything below.
+	mu      sync.Mutex
+	buf     []byte // of the pull that runs, or holds next
+	pulling bool
+	changed chan struct{} // closed when a pull has ended
+	kept    []byte
+	next    []byte // behind kept, once the body is long
+	long    bool   // more than keep was read: it cannot begin again
+	err     error  // what src ended with
+	try     int
 }
 
-func newBody(src io.ReadCloser) *body { return &body{src: src} }
+func newBody(src io.ReadCloser) *body { return &body{src: src, changed: make(chan struct{})} }
+
+func (b *body) empty() bool { return b.src == nil || b.src == http.NoBody }
 
 // reader begins the body, again or for the first time. It returns false where that is no longer possible.
-func (b *body) reader() (io.ReadCloser, bool) {
-	if b.src == nil || b.src == http.NoBody {
-		return b.src, true
-	}
+func (b *body) reader() (*bodyReader, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.long {
 		return nil, false
 	}
 	b.try++
-	return &bodyReader{body: b, try: b.try}, true
+	return &bodyReader{body: b, try: b.try, over: make(chan struct{})}, true
 }
 
 // whole reports whether everything that the caller sends is in kept.
 func (b *body) whole() bool {
-	if b.src == nil || b.src == http.NoBody {
-		return true
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.long && errors.Is(b.err, io.EOF)
+	return b.empty() || !b.long && errors.Is(b.err, io.EOF)
 }
 
 // failure returns the caller's fault, nil while there is none.
@@ -71,84 +77,94 @@ func (b *body) failure() error {
 	return &BodyError{Err: b.err}
 }
 
-// bodyReader is one try's view. Read is for one goroutine at a time.
+// pull reads once.
+func (b *body) pull() {
+	n, err := b.src.Read(b.buf)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.long {
+		b.next = b.buf[:n]
+	} else {
+		b.kept = append(b.kept, b.buf[:n]...)
+		b.long = len(b.kept) > keep
+	}
+	if err != nil {
+		b.err = err
+	}
+	b.pulling = false
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// take copies what is there for v. Where nothing is, it has a pull run and returns what to wait for.
+func (b *body) take(v *bodyReader, p []byte) (n int, wait <-chan struct{}, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case v.try != b.try || v.isOver():
+		return 0, nil, errOldBody
+	case v.off < len(b.kept):
+		n = copy(p, b.kept[v.off:])
+		v.off += n
+		return n, nil, nil
+	case len(b.next) > 0:
+		n = copy(p, b.next)
+		b.next = b.next[n:]
+		return n, nil, nil
+	case b.err != nil:
+		return 0, nil, b.err
+	}
+	if b.long { // v has read kept to its end, and no other try will
+		b.kept, v.off = nil, 0
+	}
+	if !b.pulling {
+		if b.buf == nil {
+			b.buf = make([]byte, pullSize)
+		}
+		b.pulling = true
+		go b.pull()
+	}
+	return 0, b.changed, nil
+}
+
+// bodyReader is one try's view. Read is for one goroutine at a time; the others may be called by any.
 type bodyReader struct {
 	body *body
 	try  int
 	off  int // into kept
+	over chan struct{}
+	once sync.Once
 }
 
+// Read returns errOldBody once the try is over.
 func (v *bodyReader) Read(p []byte) (int, error) {
-	if n, err := v.fromKept(p); n > 0 || err != nil || len(p) == 0 {
-		return n, err
+	for len(p) > 0 {
+		n, wait, err := v.body.take(v, p)
+		if wait == nil {
+			return n, err
+		}
+		select {
+		case <-wait:
+		case <-v.over:
+		}
 	}
-	b := v.body
-	b.pull.Lock()
-	defer b.pull.Unlock()
-	if n, err := v.fromKept(p); n > 0 || err != nil { // an older try was in there, and has put something into kept
-		return n, err
-	}
-	room, err := v.room()
-	if err != nil {
-		return 0, err
-	}
-	if room > 0 {
-		p = p[:min(len(p), room)]
-	}
-	n, err := b.src.Read(p)
-	return v.took(p[:n], room > 0, err)
+	return 0, nil
 }
 
-// fromKept serves what was read before.
-func (v *bodyReader) fromKept(p []byte) (int, error) {
-	b := v.body
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if v.try != b.try {
-		return 0, errOldBody
-	}
-	if v.off < len(b.kept) {
-		n := copy(p, b.kept[v.off:])
-		v.off += n
-		return n, nil
-	}
-	return 0, b.err
-}
+// abandon ends the try, and a Read that waits.
+func (v *bodyReader) abandon() { v.once.Do(func() { close(v.over) }) }
 
-// room is how much may still be kept. Once the body is too long to begin again that is nothing, and kept, which this
-// try has read to its end, is dropped.
-func (v *bodyReader) room() (int, error) {
-	b := v.body
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if v.try != b.try {
-		return 0, errOldBody
+func (v *bodyReader) isOver() bool {
+	select {
+	case <-v.over:
+		return true
+	default:
+		return false
 	}
-	if b.long {
-		b.kept, v.off = nil, 0
-		return 0, nil
-	}
-	return keep + 1 - len(b.kept), nil // one more, to tell a body that ends here from one that does not
-}
-
-// took keeps what src gave, whether or not a later try has begun meanwhile.
-func (v *bodyReader) took(p []byte, kept bool, err error) (int, error) {
-	b := v.body
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil {
-		b.err = err
-	}
-	if kept {
-		b.kept = append(b.kept, p...)
-		b.long = len(b.kept) > keep
-		v.off += len(p)
-	}
-	if v.try != b.try {
-		return 0, errOldBody
-	}
-	return len(p), err
 }
 
 // Close leaves the caller's body alone: it belongs to the server that made it.
-func (v *bodyReader) Close() error { return nil }
+func (v *bodyReader) Close() error {
+	v.abandon()
+	return nil
+}

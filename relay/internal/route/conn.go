@@ -23,6 +23,10 @@ type conn struct {
 	wrote  atomic.Bool
 	failed atomic.Pointer[error] // the first error of either direction that this side did not cause
 	ended  atomic.Bool           // by this side
+
+	// over is called, perhaps often, when the stream is given up: net/http would wait for the request's body before it
+	// says why a call failed. It may be nil.
+	over func()
 }
 
 // newConn counts the call in; Close and Reset count it out.
@@ -125,6 +129,9 @@ func (c *conn) Reset(code uint16) {
 func (c *conn) leave() {
 	if !c.ended.Swap(true) {
 		c.link.End()
+	}
+	if c.over != nil {
+		c.over()
 	}
 }
 

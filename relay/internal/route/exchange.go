@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -87,18 +86,22 @@ func (e *Exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // try sends the request on one link. It leaves its direction of the stream open until the answer is whole, so that the
 // agent notices a caller who goes away while the backend still thinks; the request says itself where it ends.
-func (e *Exchange) try(req *http.Request, l *registry.Link, frame []byte, body io.ReadCloser, number int) (*http.Response, error) {
+func (e *Exchange) try(req *http.Request, l *registry.Link, frame []byte, body *bodyReader, number int) (*http.Response, error) {
 	ctx := req.Context()
 	stream, err := e.router.stream(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	c := newConn(l, stream, append([]byte(nil), frame...))
+	c.over = body.abandon
 	e.conn.Store(c)
 
 	ctx = context.WithValue(ctx, streamKey{}, c)
 	out := req.WithContext(ctx)
-	out.Body, out.GetBody = body, nil
+	out.GetBody = nil
+	if !body.body.empty() {
+		out.Body = body
+	}
 	u := *req.URL
 	// A host of its own for each try: no queue of net/http's can hand this stream to another request.
 	u.Scheme, u.Host = "http", fmt.Sprintf("%s-%d", e.open.CallID, number)

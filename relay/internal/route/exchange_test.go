@@ -166,6 +166,23 @@ func TestAPutWhoseBodyIsNotAllKeptIsNotRepeated(t *testing.T) {
 	}
 }
 
+func TestARefusalDoesNotWaitForACallerWhoIsSilent(t *testing.T) {
+	for _, sent := range []int{0, 10, keep + 10} {
+		r := newRig(t)
+		r.start(routetest.Options{}, func(_ context.Context, _ *protocol.Open, s link.Stream) {
+			if req, err := http.ReadRequest(bufio.NewReader(s)); err == nil {
+				_, _ = io.ReadFull(req.Body, make([]byte, sent))
+			}
+			routetest.Refuse(s, protocol.AgentDenied, false)
+		})
+		in, out := io.Pipe()
+		go func() { _, _ = out.Write(make([]byte, sent)) }() // and nothing more
+		_, _, err := r.send(t.Context(), "POST", in)
+		r.wantFault(err, protocol.AgentDenied, false)
+		_ = out.Close()
+	}
+}
+
 func TestARefusalFromBehindTheBackendIsFinal(t *testing.T) {
 	r := newRig(t)
 	var calls counted
