@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -107,9 +108,7 @@ func (c *caller) request(ctx context.Context, t *testing.T, k call) *http.Reques
 	if k.length > 0 {
 		request.ContentLength = k.length
 	}
-	for name, values := range k.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, k.header)
 	if !k.noToken {
 		request.Header.Set("Authorization", "Bearer "+or(k.token, c.site.token(t, u.scope())))
 	}

@@ -24,7 +24,7 @@ func (s *site) connect(t *testing.T, on servers.Host, tunnelName string) netip.A
 		on = new(servers.Loopback)
 	}
 	u := s.tunnel(t, tunnelName)
-	p := process.Start(t, "connect", on.Command(context.WithoutCancel(t.Context()), s.relay.binary, "connect",
+	p := process.Start(t, "connect", on.Command(context.WithoutCancel(t.Context()), s.relay.binary(t), "connect",
 		"--relay", s.address.String(), "--tunnel-host", u.host(), "--listen", "127.0.0.1:0",
 		"--cert", s.file("billing.crt"), "--key", s.file("billing.key"), "--trust", s.file("cloud.pem"),
 		"--token-file", s.tokenFile(t, u.scope())))

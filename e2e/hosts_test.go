@@ -82,7 +82,7 @@ func TestNothingInTheDataCentreListens(t *testing.T) {
 func TestLongLossyPathCarriesWholeFiles(t *testing.T) {
 	l := lab.New(t, lab.Options{Seed: 1, Conditions: lab.Conditions{Delay: 20 * time.Millisecond, Loss: 0.005, Rate: 100_000_000}})
 	n := servers.StartNginx(t, l.Host("dc"))
-	const size = 4 << 20
+	const size = 2 << 20
 	want := n.WriteFile(t, "file", size)
 	s := startSite(t, labSite(l), tunnel{name: "files", backend: "http://" + n.Addr.String()})
 	c := s.caller(t, l.Host("caller"), billingID, h1)

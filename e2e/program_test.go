@@ -19,8 +19,9 @@ import (
 // A program is a relay or an agent that runs from a file.
 type program struct {
 	*process.Process
-	name   string // relay or agent
-	binary string
+	name   string // the same, or a name of its own where there are several
+	half   string // relay or agent
+	fast   bool   // without the race detector
 	on     servers.Host
 	ops    netip.AddrPort
 	config string // path of its file
@@ -31,10 +32,16 @@ type program struct {
 // newProgram writes the program's file, to which it adds ops and control, and does not start it yet.
 func newProgram(t *testing.T, ids *identities, on servers.Host, name, config string) *program {
 	t.Helper()
+	return newProgramOf(t, name, ids, on, name, config)
+}
+
+// newProgramOf is newProgram for one of several relays or agents, under a name of its own.
+func newProgramOf(t *testing.T, half string, ids *identities, on servers.Host, name, config string) *program {
+	t.Helper()
 	transport := &http.Transport{DialContext: on.DialContext, DisableKeepAlives: true}
 	p := &program{
 		name:   name,
-		binary: process.Build(t, name+"/cmd/fairlead-"+name),
+		half:   half,
 		on:     on,
 		ops:    servers.FreeLoopbackPort(t, on),
 		config: ids.file(name + ".yaml"),
@@ -46,6 +53,16 @@ func newProgram(t *testing.T, ids *identities, on servers.Host, name, config str
 		t.Fatal(err)
 	}
 	return p
+}
+
+// binary builds the program, once per test process, and returns its path.
+func (p *program) binary(t *testing.T) string {
+	t.Helper()
+	folder := p.half + "/cmd/fairlead-" + p.half
+	if p.fast {
+		return process.BuildFast(t, folder)
+	}
+	return process.Build(t, folder)
 }
 
 // add appends lines to the program's file, before its start.
@@ -63,7 +80,7 @@ func (p *program) add(t *testing.T, lines string) {
 // start runs the program, and returns once the process exists.
 func (p *program) start(t *testing.T) {
 	t.Helper()
-	p.Process = process.Start(t, p.name, p.on.Command(context.WithoutCancel(t.Context()), p.binary, "run", "-c", p.config))
+	p.Process = process.Start(t, p.name, p.on.Command(context.WithoutCancel(t.Context()), p.binary(t), "run", "-c", p.config))
 	p.ids.watch(fmt.Sprintf("%s (process %d)", p.name, p.Pid()), p.Process)
 }
 
@@ -105,5 +122,5 @@ func (p *program) get(ctx context.Context, path string) (string, error) {
 // command runs one of the program's other commands to its end and returns its output.
 func (p *program) command(t *testing.T, args ...string) string {
 	t.Helper()
-	return process.Run(t, p.on.Command(t.Context(), p.binary, args...))
+	return process.Run(t, p.on.Command(t.Context(), p.binary(t), args...))
 }

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"regexp"
@@ -37,6 +38,7 @@ func TestRefusalIsOneWordEverywhere(t *testing.T) {
 	s, api := startOrders(t, options{})
 	stranger := s.mint(t, map[string]any{"scope": "orders.use", "aud": "elsewhere"})
 	expired := s.mint(t, map[string]any{"scope": "orders.use", "exp": time.Now().Add(-time.Hour).Unix()})
+	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + stranger[strings.IndexByte(stranger, '.'):strings.LastIndexByte(stranger, '.')+1]
 	for name, refusal := range map[string]struct {
 		id     string
 		call   call
@@ -47,6 +49,8 @@ func TestRefusalIsOneWordEverywhere(t *testing.T) {
 		"other audience":  {billingID, call{token: stranger}, 401, "token_invalid"},
 		"expired token":   {billingID, call{token: expired}, 401, "token_invalid"},
 		"not a token":     {billingID, call{token: "x.y.z"}, 401, "token_invalid"},
+		"alg none":        {billingID, call{token: unsigned}, 401, "token_invalid"},
+		"16 KiB token":    {billingID, call{token: strings.Repeat("x", 16<<10)}, 431, "headers_too_large"},
 		"no scope":        {billingID, call{token: s.token(t, "else")}, 403, "scope_missing"},
 		"no SVID":         {"", call{}, 403, "caller_unknown"},
 		"other caller":    {guestID, call{}, 403, "caller_denied"},
@@ -98,6 +102,11 @@ func (s *site) logged(t *testing.T, p *program, a answer) {
 	if err := json.Unmarshal([]byte(a.body), &problem); err != nil || problem.CallID == "" {
 		t.Fatalf("the problem document has no call_id: %s", a.body)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := p.Find(ctx, regexp.MustCompile(problem.CallID)); err != nil {
+		t.Fatal(err)
+	}
 	var lines []string
 	for line := range strings.SplitSeq(p.Log().String(), "\n") {
 		if strings.Contains(line, problem.CallID) {
@@ -118,6 +127,19 @@ func (s *site) counted(t *testing.T, code string) {
 	}
 	if !regexp.MustCompile(`(?m)^fairlead_\w+\{[^}]*code="` + code + `"[^}]*\} [1-9]`).MatchString(metrics) {
 		t.Errorf("no metric counts %s", code)
+	}
+}
+
+// What net/http itself refuses while it parses is plain text; nothing may break, and nobody else may notice.
+func TestMegabyteTokenIsRefusedAndOthersAreServed(t *testing.T) {
+	s, _ := startOrders(t, options{})
+	huge := strings.Repeat("x", 1<<20)
+	for _, v := range []version{h1, h2} {
+		a, err := s.caller(t, nil, billingID, v).do(t, call{tunnel: "orders", path: "/v1/orders", token: huge})
+		if err == nil && a.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("%v: got %d, want 431 or a closed connection", v, a.StatusCode)
+		}
+		s.caller(t, nil, billingID, v).must(t, http.StatusOK, call{tunnel: "orders", path: "/v1/orders"})
 	}
 }
 

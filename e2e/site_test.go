@@ -24,6 +24,7 @@ type site struct {
 type options struct {
 	cloud, dc servers.Host
 	agent     string // more keys in agent.yaml, as lines of YAML
+	fast      bool   // without the race detector
 }
 
 // newSite writes all files and starts nothing.
@@ -57,6 +58,7 @@ tunnels:
 	}
 	s.relay = newProgram(t, s.identities, o.cloud, "relay", relay.String())
 	s.agent = newProgram(t, s.identities, o.dc, "agent", agent.String())
+	s.relay.fast, s.agent.fast = o.fast, o.fast
 	return s
 }
 

@@ -64,6 +64,7 @@ type agentLink struct {
 	agent   certs.Identity
 	log     *slog.Logger
 	link    *registry.Link // set by register
+	drains  bool           // touched by the reader of the control stream alone
 	conn    atomic.Pointer[control.Conn]
 }
 
@@ -91,6 +92,10 @@ func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 
 // drain takes the link out of the candidates; what runs on it goes on until the agent ends it.
 func (h *agentLink) drain(d *protocol.Drain) {
+	if h.drains {
+		return // said once is enough, also for the log
+	}
+	h.drains = true
 	h.log.Info("agent link drains", "code", d.Code, "reason", d.Sentence, "deadline", d.Deadline)
 	h.relay.registry.Remove(h.link)
 }

@@ -82,13 +82,14 @@ func New(cfg Config) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	router, err := route.New(route.Config{Registry: r.registry, Log: cfg.Log})
+	router, err := route.New(route.Config{Registry: r.registry, Log: cfg.Log, StreamsPerLink: limits.StreamsPerSession})
 	if err != nil {
 		return nil, err
 	}
 	r.metrics = newMetrics(r)
 	r.gateway, err = gateway.New(gateway.Config{
 		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
+		Limits: callLimits(limits),
 	})
 	if err != nil {
 		return nil, err
@@ -98,7 +99,21 @@ func New(cfg Config) (*Relay, error) {
 	return r, nil
 }
 
-// linkConfig bounds what agents may make the relay hold.
+// callLimits are the gateway's, in whose Limits zero is a default.
+func callLimits(l config.Limits) gateway.Limits {
+	rate := l.MinBodyRate
+	if rate == 0 {
+		rate = -1 // none
+	}
+	return gateway.Limits{HeaderFieldBytes: l.HeaderFieldBytes, HeaderCount: l.HeaderCount, MinBodyRate: rate,
+		MinBodyGrace: l.MinBodyGrace, ExchangeIdle: l.ExchangeIdleTimeout}
+}
+
+// agentStreams is how many streams an agent may open on a link. It has use for one, the control stream: each further
+// one is a window that it could fill before it is refused.
+const agentStreams = 8
+
+// linkConfig bounds what agents may make the relay hold. How many calls a link gets is package route's to bound.
 func (r *Relay) linkConfig(file *config.Relay) link.Config {
-	return link.Config{MaxStreams: file.Limits.StreamsPerSession, Budget: file.Limits.SessionBuffer, StreamLimitCode: uint16(protocol.StreamLimit)}
+	return link.Config{MaxStreams: agentStreams, Budget: file.Limits.SessionBuffer, StreamLimitCode: uint16(protocol.StreamLimit)}
 }

@@ -20,12 +20,23 @@ const module = "github.com/fairlead/fairlead"
 var built = struct {
 	sync.Mutex
 	dir  string
-	errs map[string]error // by folder; a key is there once the build was tried
+	errs map[string]error // by binary; a key is there once the build was tried
 }{errs: map[string]error{}}
 
 // Build builds the command in the repository's folder (such as relay/cmd/fairlead-relay) once per test process, with
 // the race detector if the test has it, and returns the binary's path. A failing build ends the test.
 func Build(t testing.TB, folder string) string {
+	t.Helper()
+	return buildOnce(t, folder, raced)
+}
+
+// BuildFast is Build without the race detector, for tests that move so much that it would take minutes.
+func BuildFast(t testing.TB, folder string) string {
+	t.Helper()
+	return buildOnce(t, folder, false)
+}
+
+func buildOnce(t testing.TB, folder string, race bool) string {
 	t.Helper()
 	built.Lock()
 	defer built.Unlock()
@@ -41,19 +52,22 @@ func Build(t testing.TB, folder string) string {
 		built.dir = dir
 	}
 	binary := filepath.Join(built.dir, path.Base(folder))
-	if _, tried := built.errs[folder]; !tried {
-		built.errs[folder] = build(binary, folder)
+	if race {
+		binary += "-race"
 	}
-	if err := built.errs[folder]; err != nil {
+	if _, tried := built.errs[binary]; !tried {
+		built.errs[binary] = build(binary, folder, race)
+	}
+	if err := built.errs[binary]; err != nil {
 		t.Fatal(err)
 	}
 	return binary
 }
 
-func build(binary, folder string) error {
+func build(binary, folder string, race bool) error {
 	// Without the version of the sources: git refuses where they are another user's.
 	args := []string{"build", "-buildvcs=false", "-o", binary}
-	if raced {
+	if race {
 		args = append(args, "-race")
 	}
 	//nolint:noctx // a build is bounded by the test's own time-out

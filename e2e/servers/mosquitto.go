@@ -24,7 +24,7 @@ func StartMosquitto(t testing.TB, on Host) *Mosquitto {
 	t.Helper()
 	program := process.Program(t, "mosquitto", "mosquitto")
 	m := &Mosquitto{Addr: FreePort(t, on)}
-	config := fmt.Sprintf("listener %d %s\nallow_anonymous true\npersistence false\nlog_dest stderr\n",
+	config := fmt.Sprintf("listener %d %s\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type all\n",
 		m.Addr.Port(), m.Addr.Addr())
 	if os.Geteuid() == 0 {
 		config += "user root\n" // it reads this test's file

@@ -56,7 +56,7 @@ func StartSlapd(t testing.TB, on Host) *Slapd {
 		t.Fatal(err)
 	}
 	config := filepath.Join(dir, "slapd.conf")
-	if err := os.WriteFile(config, []byte(fmt.Sprintf(`
+	if err := os.WriteFile(config, fmt.Appendf(nil, `
 include /etc/ldap/schema/core.schema
 include /etc/ldap/schema/cosine.schema
 include /etc/ldap/schema/inetorgperson.schema
@@ -68,7 +68,7 @@ suffix "dc=dc1,dc=example"
 directory %[1]s/db
 maxsize 10485760
 access to * by * read
-`, dir)), 0o600); err != nil {
+`, dir), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ctx := context.WithoutCancel(t.Context())

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/e2e/process"
@@ -59,7 +60,8 @@ func (s *Squid) Access(t testing.TB) string {
 }
 
 func (s *Squid) config(dir, passwords string, ports []uint16) string {
-	text := fmt.Sprintf(`
+	var text strings.Builder
+	text.WriteString(fmt.Sprintf(`
 http_port %[1]s
 visible_hostname proxy.corp
 pid_filename none
@@ -77,9 +79,9 @@ acl known proxy_auth REQUIRED
 acl CONNECT method CONNECT
 http_access deny !CONNECT
 http_access deny !known
-`, s.Addr, s.access, dir, passwords)
+`, s.Addr, s.access, dir, passwords))
 	for _, port := range ports {
-		text += fmt.Sprintf("acl open_ports port %d\n", port)
+		text.WriteString(fmt.Sprintf("acl open_ports port %d\n", port))
 	}
-	return text + "http_access deny !open_ports\nhttp_access allow known\nhttp_access deny all\n"
+	return text.String() + "http_access deny !open_ports\nhttp_access allow known\nhttp_access deny all\n"
 }

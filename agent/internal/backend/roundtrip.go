@@ -2,9 +2,12 @@ package backend
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 )
 
 // maxStale is how many dead connections of the pool one request may meet before it is given up.
@@ -28,14 +31,19 @@ func (b *Backend) RoundTrip(req *http.Request) (*http.Response, error) {
 		u.Scheme = "https"
 	}
 	for tries := 0; ; tries++ {
-		a := &attempt{}
+		a := &attempt{h2: b.addr.scheme == "h2c"}
 		out := req.WithContext(httptrace.WithClientTrace(req.Context(), a.trace()))
 		out.URL = &u
 		body := b.guardBody(out)
 		resp, err := t.RoundTrip(out)
+		if err == nil && a.foreign.Load() {
+			resp.Body.Close()
+			err = errForeign
+		}
 		if err == nil {
 			return resp, nil
 		}
+		body.Close() // a writer that comes late takes nothing from the next try
 		if a.stale() && !body.touched() && tries < maxStale && req.Context().Err() == nil {
 			continue
 		}
@@ -75,21 +83,41 @@ func (b *Backend) guardBody(req *http.Request) *requestBody {
 	return body
 }
 
+// errForeign is a response that had come before its request was sent. net/http puts a connection among the idle ones
+// before it looks whether more has come than the response, and gives that to whoever takes it in this moment.
+var errForeign = errors.New("a response came before its request")
+
 // attempt watches one try of net/http: which connection it got, and whether anything was written to it.
 type attempt struct {
-	conn   *countedConn
-	before int64
-	got    bool
-	reused bool
+	conn    *countedConn
+	before  int64
+	got     bool
+	reused  bool
+	h2      bool        // the connection is shared, and says itself what belongs together
+	foreign atomic.Bool // the response is another request's
 }
 
 func (a *attempt) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		a.got, a.reused = true, info.Reused
-		if a.conn = counter(info.Conn); a.conn != nil {
-			a.before = a.conn.written.Load()
-		}
-	}}
+	return &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			a.got, a.reused = true, info.Reused
+			if tc, ok := info.Conn.(*tls.Conn); ok {
+				a.h2 = tc.ConnectionState().NegotiatedProtocol == "h2"
+			}
+			if a.conn = counter(info.Conn); a.conn != nil {
+				a.before = a.conn.written.Load()
+				if !a.h2 {
+					a.conn.begin()
+				}
+			}
+		},
+		GotFirstResponseByte: func() { // not in this goroutine, but after GotConn
+			if !a.h2 && a.conn != nil && a.conn.early() {
+				a.foreign.Store(true)
+				_ = a.conn.Close() // nothing on it can be trusted
+			}
+		},
+	}
 }
 
 // sent reports whether the backend may have seen the request. On a shared HTTP/2 connection others write too, so the

@@ -193,6 +193,10 @@ func (e *end) accept(ctx context.Context, s link.Session) {
 	}
 }
 
+// settle is how long a draining link must be without streams: a call that the relay sent down it before it heard of the
+// drain is still on its way.
+const settle = 250 * time.Millisecond
+
 // drain tells the relay and waits for the running streams, all but the control stream.
 func (e *end) drain(ctx context.Context, s link.Session, conn *control.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, e.u.cfg.Drain)
@@ -200,9 +204,12 @@ func (e *end) drain(ctx context.Context, s link.Session, conn *control.Conn) {
 	if err := conn.Send(&protocol.Drain{Code: protocol.Draining, Sentence: "agent stops", Deadline: e.u.cfg.Drain}); err != nil {
 		return // the link is gone, and its streams with it
 	}
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
-	for s.Streams() > 1 {
+	for busy := time.Now(); time.Since(busy) < settle+2*conn.RTT(); {
+		if s.Streams() > 1 {
+			busy = time.Now()
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -41,6 +41,8 @@ type Config struct {
 	Dial      DialTCP // how TCP gets out: Direct, or through a proxy
 	ByName    bool    // leave the relays' names to the proxy behind Dial, which then is the only way out: no QUIC
 
+	Resolve Resolve // nil: the system's resolver
+
 	Hello   func() *protocol.Hello          // a fresh one for each link; Slot is filled in here
 	Down    func() []*protocol.TunnelStatus // what a new link must be told: the tunnels whose backend is down
 	Serve   func(context.Context, link.Stream, link.Info)
@@ -61,8 +63,14 @@ type Uplink struct {
 	once  sync.Once
 }
 
+// Resolve returns the addresses behind a relay's host:port, each as ip:port and once.
+type Resolve func(ctx context.Context, relay string) ([]string, error)
+
 // New checks nothing; the configuration was checked where it was read.
 func New(cfg Config) *Uplink {
+	if cfg.Resolve == nil {
+		cfg.Resolve = resolve
+	}
 	return &Uplink{cfg: cfg, first: make(chan struct{})}
 }
 
@@ -149,7 +157,7 @@ func (u *Uplink) keepRelay(ctx context.Context, relay string) {
 	defer tick.Stop()
 	failing := false
 	for {
-		addrs, err := resolve(ctx, relay)
+		addrs, err := u.cfg.Resolve(ctx, relay)
 		if err != nil && ctx.Err() == nil {
 			if !failing {
 				u.cfg.Log.Warn("relay name does not resolve", "relay", relay, "error", err)
@@ -202,7 +210,7 @@ func (u *Uplink) remove(e *end) {
 	u.ends = slices.DeleteFunc(u.ends, func(x *end) bool { return x == e })
 }
 
-// resolve returns the addresses of a relay as ip:port, each once.
+// resolve asks the system.
 func resolve(ctx context.Context, relay string) ([]string, error) {
 	host, port, err := net.SplitHostPort(relay)
 	if err != nil {

@@ -127,6 +127,21 @@ func TestStreamIsReleasedOnceBothEndsAreReadAndSaid(t *testing.T) {
 	}
 }
 
+func TestResetAfterBothEndsLeavesWhatIsUnread(t *testing.T) {
+	s, r := newStream()
+	if err := feed(t, s, link.AppendData(nil, []byte("tail")), link.AppendEnd(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	s.Reset(1)
+	s.Cut(&link.LostError{})
+	if got, err := io.ReadAll(s); err != nil || string(got) != "tail" || len(r.resets) != 0 {
+		t.Errorf("read %q, %v, resets %v; expected all of it and no reset", got, err, r.resets)
+	}
+}
+
 func TestIdleStreamHoldsNoBuffer(t *testing.T) {
 	s, _ := newStream()
 	for range 5 {

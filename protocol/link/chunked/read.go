@@ -95,13 +95,14 @@ func midChunk(err error) error {
 
 func (s *Stream) receiveData(r io.Reader, n int) error {
 	s.mu.Lock()
-	inWindow, ended := s.window.arrived(n+link.ChunkHeaderSize), s.endReceived
+	granted, ended := s.window.granted, s.endReceived
+	inWindow := s.window.arrived(n + link.ChunkHeaderSize)
 	s.mu.Unlock()
 	if ended {
 		return fmt.Errorf("%w: data after the end", link.ErrMalformedChunk)
 	}
 	if !inWindow {
-		return link.ErrPeerFlooded
+		return fmt.Errorf("%w: a chunk of %d bytes on a stream that had %d left", link.ErrPeerFlooded, n, granted)
 	}
 	for n > 0 {
 		s.mu.Lock()

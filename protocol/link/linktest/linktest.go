@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait, so that a broken promise is a failure and not a hang. Nothing is measured by it.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Pair is the two ends of one link.
 type Pair struct {

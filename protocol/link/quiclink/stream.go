@@ -152,6 +152,12 @@ func (s *Stream) finish() {
 
 // Reset implements link.Stream.
 func (s *Stream) Reset(code uint16) {
+	s.mu.Lock()
+	bothEnded := s.writeClosed && !s.writing && s.finalKnown.Load()
+	s.mu.Unlock()
+	if bothEnded {
+		return
+	}
 	s.abort(&link.ResetError{Code: code, Local: true}, quic.StreamErrorCode(code))
 }
 

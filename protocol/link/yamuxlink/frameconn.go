@@ -155,7 +155,7 @@ func (c *frameConn) flush() {
 		batch, c.out = c.out, batch[:0]
 		c.changed.Broadcast()
 		c.mu.Unlock()
-		if _, err := c.Conn.Write(batch); err != nil {
+		if err := c.writeOut(batch); err != nil {
 			c.ended(err)
 			return
 		}
@@ -163,6 +163,14 @@ func (c *frameConn) flush() {
 			batch = nil
 		}
 	}
+}
+
+func (c *frameConn) writeOut(batch []byte) error {
+	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return err
+	}
+	_, err := c.Conn.Write(batch)
+	return err
 }
 
 // Close ends the connection, with a goodbye where that takes no time. Later calls do nothing. yamux calls it when the

@@ -116,31 +116,31 @@ func TestStreamInSmallPiecesStallsNoOtherBeforeThePeerAnswers(t *testing.T) {
 	peer, s := under(t, link.Config{})
 	openFirst(t, peer, s)
 	small := open(t, s)
-	sent := make(chan error, 1)
+	done := make(chan error, 1)
 	go func() {
-		for range firstWindow / (3 + link.ChunkHeaderSize) { // all that its window admits
-			if _, err := small.Write([]byte("abc")); err != nil {
-				sent <- err
+		for {
+			if _, err := small.Write([]byte("abc")); err != nil { // the end of the link, after the test
+				done <- err
 				return
 			}
 		}
-		if err := small.CloseWrite(); err != nil {
-			sent <- err
-			return
-		}
-		other, err := s.Open(t.Context())
-		if err == nil {
-			_, err = other.Write([]byte("not held up"))
-		}
-		sent <- err
 	}()
 	// The peer reads, and answers nothing: yamux never gets its larger window.
+	for got := 0; got <= firstWindow-(3+link.ChunkHeaderSize); {
+		if f := peer.receive(); f.stream == 3 && f.kind == typeData {
+			got += len(f.body)
+		}
+	}
+	other := open(t, s)
+	_ = other.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := other.Write([]byte("not held up")); err != nil {
+		t.Fatal(err)
+	}
 	for {
 		if f := peer.receive(); f.stream == 5 && f.kind == typeData {
 			break
 		}
 	}
-	if err := <-sent; err != nil {
-		t.Fatal(err)
-	}
+	s.Close(nil)
+	<-done
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/yamuxlink"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // yamux's types and flags.
 const (
@@ -39,7 +39,7 @@ type rawPeer struct {
 }
 
 // against returns a raw peer, as the client of a link's server end.
-func against(t *testing.T, cfg link.Config) (*rawPeer, *yamuxlink.Session) {
+func against(t *testing.T, cfg link.Config) (*rawPeer, link.Session) {
 	t.Helper()
 	conn, other := tcpPair(t)
 	s, err := yamuxlink.Server(other, cfg, link.Info{})
@@ -51,7 +51,7 @@ func against(t *testing.T, cfg link.Config) (*rawPeer, *yamuxlink.Session) {
 }
 
 // under returns a raw peer, as the server of a link's client end.
-func under(t *testing.T, cfg link.Config) (*rawPeer, *yamuxlink.Session) {
+func under(t *testing.T, cfg link.Config) (*rawPeer, link.Session) {
 	t.Helper()
 	conn, other := tcpPair(t)
 	s, err := yamuxlink.Client(other, cfg, link.Info{})

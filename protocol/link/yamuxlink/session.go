@@ -2,6 +2,7 @@ package yamuxlink
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/hashicorp/yamux"
@@ -163,7 +164,7 @@ func (s *Session) admit(mux *yamux.Stream) {
 		return
 	}
 	s.live[c] = struct{}{}
-	flooded := len(s.live)-s.outbound > 2*backlog // an honest peer has at most backlog, by its own count
+	flooded := len(s.live)-s.outbound > maxInbound
 	refused := s.inbound >= s.cfg.MaxStreams
 	if !flooded && !refused {
 		s.inbound++
@@ -173,7 +174,7 @@ func (s *Session) admit(mux *yamux.Stream) {
 	}
 	s.mu.Unlock()
 	if flooded {
-		s.fail(link.ErrPeerFlooded)
+		s.fail(fmt.Errorf("%w: more than %d streams open or unfinished", link.ErrPeerFlooded, maxInbound))
 		return
 	}
 	if refused {

@@ -25,23 +25,27 @@ const (
 	// 32 KiB a session.
 	backlog = 4096
 
-	// writeTimeout is yamux's own: a safety valve far behind the liveness that is judged above us, for sessions
-	// that nobody watches. A frame of 16 KiB takes 20 s at 6.5 kbit/s.
+	// maxInbound is how many of the peer's streams may live, refused ones included. An honest peer has at most
+	// backlog by its own count, which may run a little ahead of ours.
+	maxInbound = backlog + backlog/4
+
+	// writeTimeout is a safety valve far behind the liveness that is judged above us, for sessions that nobody
+	// watches: yamux's for a frame, and the connection's for a record. 16 KiB take 20 s at 6.5 kbit/s.
 	writeTimeout = 30 * time.Second
 )
 
 // Client makes the end of a link that dialled. It owns conn from now on, also when it fails. info.Transport, Local and
 // Remote have defaults. The caller must end the session with Close.
-func Client(conn net.Conn, cfg link.Config, info link.Info) (*Session, error) {
+func Client(conn net.Conn, cfg link.Config, info link.Info) (link.Session, error) {
 	return newSession(conn, cfg, info, true)
 }
 
 // Server makes the end of a link that accepted; otherwise it is as Client.
-func Server(conn net.Conn, cfg link.Config, info link.Info) (*Session, error) {
+func Server(conn net.Conn, cfg link.Config, info link.Info) (link.Session, error) {
 	return newSession(conn, cfg, info, false)
 }
 
-func newSession(conn net.Conn, cfg link.Config, info link.Info, client bool) (*Session, error) {
+func newSession(conn net.Conn, cfg link.Config, info link.Info, client bool) (link.Session, error) {
 	cfg = cfg.WithDefaults()
 	if cfg.InitialWindow > yamuxWindow {
 		_ = conn.Close()

@@ -20,7 +20,7 @@ func TestYamuxlinkKeepsThePromisesOfALink(t *testing.T) {
 	}})
 }
 
-func sessions(t testing.TB, via func(testing.TB, string) string, client, server link.Config) (c, s *yamuxlink.Session) {
+func sessions(t testing.TB, via func(testing.TB, string) string, client, server link.Config) (c, s link.Session) {
 	t.Helper()
 	clientConn, serverConn := tlsPair(t, via)
 	c, err := yamuxlink.Client(clientConn, client, link.Info{})

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -50,7 +52,9 @@ func (c *runCommand) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	slog.SetDefault(log) // for libraries that speak to the standard logger
+	slog.SetDefault(log)
+	// What still speaks to the older standard logger is net/http's client, and it quotes what servers send.
+	stdlog.SetOutput(io.Discard)
 	r, err := relay.New(relay.Config{File: c.Config, Version: version, Log: log})
 	if err != nil {
 		return err

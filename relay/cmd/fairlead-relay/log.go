@@ -16,13 +16,18 @@ func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log level: expected debug, info, warn or error, got %q", level)
 	}
 	opts := &slog.HandlerOptions{Level: l, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		switch v := a.Value.Any().(type) {
-		case string:
-			a.Value = slog.StringValue(cut(v))
-		case error:
-			a.Value = slog.StringValue(cut(v.Error()))
-		case fmt.Stringer:
-			a.Value = slog.StringValue(cut(v.String()))
+		switch a.Value.Kind() {
+		case slog.KindString:
+			a.Value = slog.StringValue(cut(a.Value.String()))
+		case slog.KindDuration:
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		case slog.KindAny:
+			switch v := a.Value.Any().(type) {
+			case error:
+				a.Value = slog.StringValue(cut(v.Error()))
+			case fmt.Stringer:
+				a.Value = slog.StringValue(cut(v.String()))
+			}
 		}
 		return a
 	}}

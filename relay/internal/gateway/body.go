@@ -11,11 +11,11 @@ import (
 // limitBody bounds a request's body in size (zero: none) and, where its length was announced, in slowness: whoever
 // knows how much it has can also send it. A body of unknown length may be a stream that waits.
 func (c *call) limitBody(control *http.ResponseController, r *http.Request) io.ReadCloser {
-	body, l := r.Body, c.gateway.cfg.Limits
+	body, l := io.ReadCloser(&movingBody{r.Body, c.still}), c.gateway.cfg.Limits
 	if r.ContentLength > 0 && l.MinBodyRate > 0 {
 		body = &steadyBody{
 			ReadCloser: body, control: control, late: &c.late,
-			grace: l.MinBodyGrace, perByte: time.Second / time.Duration(l.MinBodyRate),
+			grace: l.MinBodyGrace, rate: int64(l.MinBodyRate),
 		}
 	}
 	if limit := c.decision.Tunnel.Body; limit > 0 {
@@ -30,7 +30,7 @@ type steadyBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	grace   time.Duration
-	perByte time.Duration
+	rate    int64 // bytes a second
 	got     int64
 	waited  time.Duration
 
@@ -46,13 +46,18 @@ type steadyBody struct {
 func (b *steadyBody) Read(p []byte) (int, error) {
 	began := time.Now()
 	b.wait(true)
-	clock := time.AfterFunc(b.grace+time.Duration(b.got)*b.perByte-b.waited, b.cut)
+	clock := time.AfterFunc(b.grace+b.earned()-b.waited, b.cut)
 	n, err := b.ReadCloser.Read(p)
 	clock.Stop()
 	b.wait(false)
 	b.got += int64(n)
 	b.waited += time.Since(began)
 	return n, err
+}
+
+// earned is how long what has come may have taken. It is bounded, so that no body is long enough to overflow it.
+func (b *steadyBody) earned() time.Duration {
+	return time.Duration(min(b.got/b.rate, 1<<32)) * time.Second
 }
 
 func (b *steadyBody) wait(waiting bool) {

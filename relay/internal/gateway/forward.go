@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -25,10 +26,11 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	// HTTP/1.1 callers may send on while they receive; the other protocols always may.
 	_ = control.EnableFullDuplex()
+	ctx, stop := c.watchStillness(r, control)
+	defer stop()
+	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		in := *r
-		in.Body = c.limitBody(control, r)
-		r = &in
+		r.Body = c.limitBody(control, r)
 	}
 	exchange := c.gateway.cfg.Router.Exchange(c.open(), true)
 	defer exchange.Close()
@@ -42,7 +44,7 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 		ModifyResponse: c.response,
 		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { c.failed(w, r, err) },
 	}
-	proxy.ServeHTTP(&interim{w}, r)
+	proxy.ServeHTTP(&answerWriter{w, c.still}, r)
 	if c.code == protocol.OK {
 		c.done = true
 		c.log(slog.LevelDebug, "call carried")
@@ -57,6 +59,9 @@ func (c *call) brokenOff(exchange *route.Exchange) {
 	c.code = protocol.Canceled
 	level := slog.LevelDebug
 	err := exchange.Err()
+	if c.still.ended() {
+		err = errStill
+	}
 	if err != nil {
 		c.code, level = protocol.AsError(err).Code, slog.LevelWarn
 	}
@@ -107,6 +112,9 @@ func (c *call) response(res *http.Response) error {
 	stripAnswer(res.Trailer)
 	c.mark(res.Header)
 	res.Header.Add("Proxy-Status", fmt.Sprintf(`fairlead; received-status=%d; call_id=%q`, res.StatusCode, c.id))
+	if res.StatusCode == http.StatusSwitchingProtocols || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+		c.still.stop()
+	}
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		res.Body = &atEnd{ReadCloser: res.Body, end: func() { stripAnswer(res.Trailer) }}
 	}
@@ -132,6 +140,9 @@ func (c *call) fault(r *http.Request, err error) *protocol.Error {
 	if c.late.Load() {
 		return &protocol.Error{Code: protocol.RequestTimeout, Sentence: "the body came too slowly", Sent: true, Cause: err}
 	}
+	if c.still.ended() {
+		return errStill
+	}
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return e
 	}
@@ -149,10 +160,19 @@ func tooLarge(limit int64) *protocol.Error {
 	return protocol.Errorf(protocol.BodyTooLarge, "a body of at most %d bytes is expected", limit)
 }
 
-// interim filters the informational answers that ReverseProxy passes on by itself.
-type interim struct{ http.ResponseWriter }
+// answerWriter filters the informational answers that ReverseProxy passes on by itself, and says that an answer moves.
+type answerWriter struct {
+	http.ResponseWriter
+	still *stillness
+}
 
-func (w *interim) WriteHeader(status int) {
+func (w *answerWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.still.touch()
+	return n, err
+}
+
+func (w *answerWriter) WriteHeader(status int) {
 	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
 		stripAnswer(w.Header())
 	}
@@ -160,7 +180,7 @@ func (w *interim) WriteHeader(status int) {
 }
 
 // Unwrap lets http.ResponseController flush and hijack.
-func (w *interim) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // atEnd calls end once, before it passes io.EOF on.
 type atEnd struct {

@@ -59,6 +59,7 @@ type Limits struct {
 	HeaderCount      int           // fields, a repeated one each time; default 100
 	MinBodyRate      int           // bytes a second of a body whose length was announced; default 1 KiB, negative: none
 	MinBodyGrace     time.Duration // before that rate is looked at; default 10 s
+	ExchangeIdle     time.Duration // for which a plain exchange may stand still; default 5 min
 }
 
 func (l Limits) withDefaults() Limits {
@@ -72,6 +73,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.MinBodyRate, 1<<10)
 	if l.MinBodyGrace == 0 {
 		l.MinBodyGrace = 10 * time.Second
+	}
+	if l.ExchangeIdle == 0 {
+		l.ExchangeIdle = 5 * time.Minute
 	}
 	return l
 }
@@ -158,6 +162,7 @@ type call struct {
 	decision *policy.Decision
 	code     protocol.Code // how it ended
 	late     atomic.Bool   // the body came too slowly
+	still    *stillness    // of an http call
 	done     bool          // false while it may still be cut off by a panic
 }
 

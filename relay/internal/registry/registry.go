@@ -132,11 +132,13 @@ func (r *Registry) Reload(owns Owns) {
 		r.unlist(l)
 		l.accepted.Store(&after)
 		r.list(l)
+		var lost []protocol.TunnelName
 		for name := range before {
 			if _, ok := after[name]; !ok {
-				r.notOwned(l, name)
+				lost = append(lost, name)
 			}
 		}
+		r.notOwned(l, lost)
 	}
 }
 
@@ -174,21 +176,32 @@ func (r *Registry) unlist(l *Link) {
 }
 
 func (r *Registry) verdicts(l *Link) []protocol.TunnelVerdict {
-	accepted := *l.accepted.Load()
+	accepted, foreign := *l.accepted.Load(), []protocol.TunnelName{}
 	verdicts := make([]protocol.TunnelVerdict, 0, len(l.offered))
 	for _, name := range l.offered {
 		v := protocol.TunnelVerdict{Name: name}
 		if _, ok := accepted[name]; !ok {
 			v.Code, v.Sentence = protocol.TunnelNotOwned, "this identity may not serve the tunnel"
-			r.notOwned(l, name)
+			foreign = append(foreign, name)
 		}
 		verdicts = append(verdicts, v)
 	}
+	r.notOwned(l, foreign)
 	return verdicts
 }
 
+// namedAtMost is how many tunnels one Hello gets a line of its own for; it may hold thousands of names.
+const namedAtMost = 8
+
 // notOwned is a security event: somebody with a good identity asks for calls that are not theirs.
-func (r *Registry) notOwned(l *Link, tunnel protocol.TunnelName) {
-	r.log.Warn("agent does not own the tunnel it offers", "security", true, "code", protocol.TunnelNotOwned.String(),
-		"tunnel", string(tunnel), "agent", l.Agent.String(), "name", l.Name, "remote", l.remote())
+func (r *Registry) notOwned(l *Link, tunnels []protocol.TunnelName) {
+	who := []any{"agent", l.Agent.String(), "name", l.Name, "remote", l.remote()}
+	log := r.log.With("security", true, "code", protocol.TunnelNotOwned.String())
+	for i, tunnel := range tunnels {
+		if i == namedAtMost {
+			log.With("tunnels", len(tunnels)-i).Warn("agent does not own more tunnels that it offers", who...)
+			return
+		}
+		log.With("tunnel", string(tunnel)).Warn("agent does not own the tunnel it offers", who...)
+	}
 }

@@ -88,9 +88,9 @@ func (e *Exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 // agent notices a caller who goes away while the backend still thinks; the request says itself where it ends.
 func (e *Exchange) try(req *http.Request, l *registry.Link, frame []byte, body *bodyReader, number int) (*http.Response, error) {
 	ctx := req.Context()
-	stream, err := l.Session.Open(ctx)
+	stream, err := e.router.stream(ctx, l)
 	if err != nil {
-		return nil, openFault(err)
+		return nil, err
 	}
 	c := newConn(l, stream, append([]byte(nil), frame...))
 	c.over = body.abandon

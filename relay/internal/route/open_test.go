@@ -160,3 +160,32 @@ func TestACallerThatGoesAwayEndsTheOpening(t *testing.T) {
 		}
 	})
 }
+
+func TestALinkGetsNoMoreCallsThanTheRelayGivesIt(t *testing.T) {
+	r := newRig(t)
+	r.perLink = 2
+	a := r.start(routetest.Options{}, parrot)
+	var held []link.Stream
+	for range 2 {
+		s, _, err := r.Open(t.Context(), openTCP())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, s)
+	}
+	_, _, err := r.Open(t.Context(), openTCP())
+	r.wantFault(err, protocol.StreamLimit, false)
+	_, _, err = r.do("GET", "")
+	r.wantFault(err, protocol.StreamLimit, false)
+	if n := a.Link.Calls(); n != 2 {
+		t.Errorf("%d calls run, expected 2", n)
+	}
+	for _, s := range held {
+		_ = s.Close()
+	}
+	s, _, err := r.Open(t.Context(), openTCP())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
+}

@@ -30,12 +30,16 @@ const (
 type Config struct {
 	Registry *registry.Registry
 	Log      *slog.Logger
+
+	// StreamsPerLink bounds the calls that one link is given at a time; default 2,000.
+	StreamsPerLink int
 }
 
 // Router carries calls. It is safe for concurrent use.
 type Router struct {
 	registry *registry.Registry
 	log      *slog.Logger
+	perLink  int64
 
 	transports sync.Map // of time.Duration (the header time-out) to *http.Transport: as many as the configuration names
 }
@@ -45,7 +49,10 @@ func New(cfg Config) (*Router, error) {
 	if cfg.Registry == nil || cfg.Log == nil {
 		return nil, errors.New("route: expected Registry and Log to be set")
 	}
-	return &Router{registry: cfg.Registry, log: cfg.Log}, nil
+	if cfg.StreamsPerLink == 0 {
+		cfg.StreamsPerLink = 2000
+	}
+	return &Router{registry: cfg.Registry, log: cfg.Log, perLink: int64(cfg.StreamsPerLink)}, nil
 }
 
 // Open opens a stream for o, and waits until the agent has reached the backend: at most o.Timeout (zero: 30 s), or
@@ -57,7 +64,7 @@ func (r *Router) Open(ctx context.Context, o *protocol.Open) (link.Stream, *regi
 	}
 	s := r.search(o.Tunnel)
 	for l := s.next(); l != nil; l = s.next() {
-		stream, err := open(ctx, l, frame, o.Timeout)
+		stream, err := r.open(ctx, l, frame, o.Timeout)
 		if err == nil {
 			return stream, l, nil
 		}
@@ -76,10 +83,10 @@ func (r *Router) Open(ctx context.Context, o *protocol.Open) (link.Stream, *regi
 }
 
 // open tries one link. Its errors are *protocol.Error, or ctx's.
-func open(ctx context.Context, l *registry.Link, frame []byte, timeout time.Duration) (link.Stream, error) {
-	stream, err := l.Session.Open(ctx)
+func (r *Router) open(ctx context.Context, l *registry.Link, frame []byte, timeout time.Duration) (link.Stream, error) {
+	stream, err := r.stream(ctx, l)
 	if err != nil {
-		return nil, openFault(err)
+		return nil, err
 	}
 	c := newConn(l, stream, nil)
 	stop := context.AfterFunc(ctx, func() { c.Reset(link.CodeCanceled) })
@@ -92,6 +99,19 @@ func open(ctx context.Context, l *registry.Link, frame []byte, timeout time.Dura
 		return nil, context.Cause(ctx)
 	}
 	return c, nil
+}
+
+// stream opens one on the link, unless it has as many as it may have. Calls that begin in the same moment may pass the
+// limit by their number.
+func (r *Router) stream(ctx context.Context, l *registry.Link) (link.Stream, error) {
+	if l.Calls() >= r.perLink {
+		return nil, openFault(link.ErrStreamLimit)
+	}
+	stream, err := l.Session.Open(ctx)
+	if err != nil {
+		return nil, openFault(err)
+	}
+	return stream, nil
 }
 
 // await writes the Open and reads the answer to it.
