@@ -1,7 +1,6 @@
 package config
 
 import (
-	"log/slog"
 	"net/netip"
 	"time"
 
@@ -31,8 +30,6 @@ type Agent struct {
 	Control string
 	// StateDir is `state_dir`: where the agent keeps what must outlive it. Default: none.
 	StateDir string
-	// LogLevel is `log_level`: debug, info, warn or error. Default: info.
-	LogLevel slog.Level
 	// Identity is `identity`: who the agent is. Required.
 	Identity Identity
 	// Trust is `trust`: for each trust domain where its bundle comes from. Required for every trust domain that

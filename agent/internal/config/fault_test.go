@@ -65,7 +65,7 @@ func TestEachFaultHasItsMessage(t *testing.T) {
 		{"trust: {", "congestion: cubic\ntrust: {", "congestion: expected auto, bbr or system"},
 		{"trust: {", "ops: 0.0.0.0:9091\ntrust: {", "ops: expected a loopback address"},
 		{"trust: {", "ops: 10.0.0.1:9091\ntrust: {", "ops: expected a loopback address"},
-		{"trust: {", "log_level: loud\ntrust: {", "log_level: expected debug, info, warn or error"},
+		{"trust: {", "log_level: warn\ntrust: {", "log_level: unknown key"},
 		{"trust: {", "limits: {streams: 0}\ntrust: {", "limits.streams: expected a whole number from 1"},
 		{"trust: {", "limits: {header: 10MB}\ntrust: {", "limits.header: expected a size such as 32KiB"},
 		{"trust: {", "proxy: {url: ftp://p:1}\ntrust: {", "proxy.url: expected http://host:port or socks5://host:port"},

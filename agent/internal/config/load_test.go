@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,7 +58,6 @@ proxy: {url: http://proxy.corp:3128, user: agent, password_file: proxy.secret}
 ops: 127.0.0.1:9091
 control: run/agent.sock
 state_dir: /var/lib/fairlead-agent
-log_level: warn
 identity: {svid: {cert: agent.crt, key: agent.key}}
 trust: {cloud.example: {bundle: cloud.pem}}
 limits: {streams: 10, stream_window: 1MiB, link_buffer: 2MiB, header: 32KiB, open_timeout: 1s, handshake: 2s}
@@ -83,7 +81,7 @@ func TestTheSmallestFileGetsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if a.Transport != TransportAuto || a.Congestion != CongestionAuto || a.Proxy != nil || a.Ops.IsValid() || a.Control != "" ||
-		a.LogLevel != slog.LevelInfo || a.Limits != defaultLimits() {
+		a.Limits != defaultLimits() {
 		t.Errorf("got %+v", a)
 	}
 	td, err := certs.ParseTrustDomain("cloud.example")
@@ -108,7 +106,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	wantLimits := Limits{
 		Streams: 10, StreamWindow: 1 << 20, LinkBuffer: 2 << 20, Header: 32 << 10, OpenTimeout: time.Second, Handshake: 2 * time.Second,
 	}
-	if a.Limits != wantLimits || a.Transport != TransportQUIC || a.Congestion != CongestionBBR || a.LogLevel != slog.LevelWarn {
+	if a.Limits != wantLimits || a.Transport != TransportQUIC || a.Congestion != CongestionBBR {
 		t.Errorf("got %+v", a)
 	}
 	wantProxy := Proxy{URL: "http://proxy.corp:3128", User: "agent", PasswordFile: filepath.Join(dir, "proxy.secret")}

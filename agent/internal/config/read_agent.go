@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -31,7 +30,6 @@ func (r *reader) agent(n node) *Agent {
 		"ops":        func(n node) { r.ops(n, a) },
 		"control":    func(n node) { r.path(n, &a.Control) },
 		"state_dir":  func(n node) { r.path(n, &a.StateDir) },
-		"log_level":  logLevel(&a.LogLevel),
 		"identity":   func(n node) { r.identity(n, a) },
 		"trust":      func(n node) { r.trust(n, a) },
 		"limits":     func(n node) { r.limits(n, &a.Limits) },
@@ -157,16 +155,6 @@ func (r *reader) ops(n node, a *Agent) {
 		return
 	}
 	a.Ops = ap
-}
-
-func logLevel(dst *slog.Level) func(node) {
-	return func(n node) {
-		var word string
-		oneOf(&word, "debug", "info", "warn", "error")(n)
-		*dst = map[string]slog.Level{
-			"debug": slog.LevelDebug, "warn": slog.LevelWarn, "error": slog.LevelError,
-		}[word]
-	}
 }
 
 func (r *reader) identity(n node, a *Agent) {
