@@ -135,7 +135,7 @@ func (a *Agent) listen(ctx context.Context, file *config.Agent) (serve []func(co
 		serve = append(serve, func(ctx context.Context) error { return server.Run(ctx, ln) })
 	}
 	if file.Control != "" {
-		ln, err := control.Listen(file.Control)
+		ln, err := control.Listen(ctx, file.Control)
 		if err != nil {
 			return nil, err
 		}

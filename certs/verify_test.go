@@ -1,7 +1,7 @@
 package certs_test
 
 import (
-	"crypto/dsa"
+	"crypto/dsa" //nolint:staticcheck // a key that must be refused
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"

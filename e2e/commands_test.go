@@ -26,7 +26,6 @@ func TestThreeFaultsAreThreeMessagesWithLines(t *testing.T) {
 			if err := os.WriteFile(file, []byte(files.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			//nolint:gosec // a test's command line
 			out, err := exec.CommandContext(t.Context(), process.Build(t, files.folder), "check", "-c", file).CombinedOutput()
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 2 {
 				t.Errorf("check ended with %v, want status 2", err)

@@ -22,7 +22,6 @@ func TestMessagesArePublishedAndSubscribedTo(t *testing.T) {
 	defer cancel()
 	client := func(program string, more ...string) *exec.Cmd {
 		args := append([]string{"-h", address.Addr().String(), "-p", strconv.Itoa(int(address.Port()))}, more...)
-		//nolint:gosec // a test's command line
 		return exec.CommandContext(ctx, process.Program(t, program, "mosquitto-clients"), args...)
 	}
 	subscriber := process.Start(t, "mosquitto_sub", client("mosquitto_sub", "-v", "-q", "1", "-t", "meters/#", "-C", "2", "-W", "50"))

@@ -42,7 +42,7 @@ func startLedger(t *testing.T) *ledger {
 // session returns psql, connected at the address, without a command.
 func (l *ledger) session(ctx context.Context, at netip.AddrPort, more ...string) *exec.Cmd {
 	args := append([]string{"-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"}, more...)
-	return exec.CommandContext(ctx, l.psql, append(args, l.Conn(at))...) //nolint:gosec // a test's command line
+	return exec.CommandContext(ctx, l.psql, append(args, l.Conn(at))...)
 }
 
 // query runs commands through the tunnel and returns what psql prints.

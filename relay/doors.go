@@ -38,7 +38,7 @@ func (r *Relay) openDoors(x *rules) error {
 		if r.doors[d] != nil {
 			continue
 		}
-		ln, err := listenUnix(d.socket)
+		ln, err := listenUnix(r.life, d.socket)
 		if err != nil {
 			for _, other := range opened {
 				err = errors.Join(err, other.Close())
@@ -74,8 +74,8 @@ func (r *Relay) closeDoors(x *rules) {
 }
 
 // listenUnix listens on path for this user and group alone, replacing a socket that a process left behind.
-func listenUnix(path string) (net.Listener, error) {
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+func listenUnix(ctx context.Context, path string) (net.Listener, error) {
+	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("socket %s: another process answers on it", path), conn.Close())
 	}
 	if st, err := os.Lstat(path); err == nil && st.Mode()&fs.ModeSocket != 0 {
@@ -83,11 +83,11 @@ func listenUnix(path string) (net.Listener, error) {
 			return nil, err
 		}
 	}
-	ln, err := net.Listen("unix", path)
+	ln, err := new(net.ListenConfig).Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil { //nolint:gosec // the group is how a caller beside the relay is let in
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil

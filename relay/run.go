@@ -79,7 +79,7 @@ func (r *Relay) serveSide(ctx context.Context, group *errgroup.Group) error {
 	if err != nil {
 		return fmt.Errorf("ops: %w", err)
 	}
-	controlLn, err := control.Listen(file.Control)
+	controlLn, err := control.Listen(ctx, file.Control)
 	if err != nil {
 		return errors.Join(err, opsLn.Close())
 	}

@@ -35,7 +35,7 @@ func (s *source) Certificate() (*tls.Certificate, error) { return s.current.Load
 func (s *source) ID() certs.ID                           { return s.current.Load().ID() }
 func (s *source) Generation() uint64 {
 	c := s.current.Load()
-	return c.base + c.Source.Generation()
+	return c.base + c.Generation()
 }
 func (s *source) Roots(td certs.TrustDomain) (*x509.CertPool, error) {
 	return s.current.Load().Roots(td)

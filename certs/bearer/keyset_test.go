@@ -51,9 +51,13 @@ func TestBadKeySetsKeepTheOldKeys(t *testing.T) {
 				}
 			}
 		},
-		"500":           func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = w.Write(idp.JWKS()) },
-		"redirect":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://169.254.169.254/keys", 302) },
-		"redirect home": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/jwks.json?again", 307) },
+		"500": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500); _, _ = w.Write(idp.JWKS()) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/keys", http.StatusFound)
+		},
+		"redirect home": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/jwks.json?again", http.StatusTemporaryRedirect)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			idp.Answer(answer)

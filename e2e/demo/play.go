@@ -67,7 +67,7 @@ func (s *stage) get(identity, token, path string, status int, code string) func(
 		if err != nil {
 			return "", err
 		}
-		defer resp.Body.Close() //nolint:errcheck // it is read below
+		defer resp.Body.Close()
 		body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 		if err != nil {
 			return "", err
@@ -101,7 +101,7 @@ func (s *stage) tcp(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close() //nolint:errcheck // read to its end below
+	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return "", err
 	}

@@ -168,7 +168,7 @@ func httpOK(url string) func(context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close() //nolint:errcheck // nothing of it is used
+		defer resp.Body.Close()
 		if resp.StatusCode != http.StatusOK {
 			body, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // only to say more
 			return fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(body)))
@@ -185,7 +185,7 @@ func serveLedger(ln net.Listener) {
 			return
 		}
 		go func() {
-			defer conn.Close() //nolint:errcheck // the client has what it gets
+			defer conn.Close()
 			lines := bufio.NewScanner(conn)
 			for n := 1; lines.Scan(); n++ {
 				fmt.Fprintf(conn, "entry %d: %s\n", n, lines.Text())

@@ -44,7 +44,7 @@ type line struct {
 
 // newLine returns a line whose losses the seed decides.
 func newLine(c Conditions, seed uint64) *line {
-	return &line{Conditions: c, random: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // repeatable on purpose
+	return &line{Conditions: c, random: rand.New(rand.NewPCG(seed, 0))}
 }
 
 // admit says what becomes of a packet of size bytes that arrives at now, and when it comes out if it passes.

@@ -41,7 +41,7 @@ func Enter() {
 func again() (int, error) {
 	runtime.LockOSThread() // Pdeathsig follows the thread
 	defer runtime.UnlockOSThread()
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:gosec,noctx // ourselves, for as long as it takes
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), entered+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -61,7 +61,7 @@ func again() (int, error) {
 }
 
 func loopbackUp() error {
-	out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput() //nolint:noctx // does not wait
+	out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("ip link set lo up: %w: %s", err, strings.TrimSpace(string(out)))
 	}

@@ -30,7 +30,6 @@ func (h *Host) Addr() netip.Addr { return h.addr }
 
 // Command returns a command that runs the program on the host, under the same process id as if it were run directly.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	//nolint:gosec // a test's own command line
 	return exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.ns.path(), "--", name}, args...)...)
 }
 
@@ -70,7 +69,7 @@ func (h *Host) ListenPacket(ctx context.Context, network, address string) (c net
 // run runs a program of the system on the host with input, and waits for it.
 func (h *Host) run(input string, name string, args ...string) error {
 	return h.ns.within(func() error {
-		cmd := exec.Command(name, args...) //nolint:gosec,noctx // our own command lines; ip and nft do not wait
+		cmd := exec.Command(name, args...)
 		cmd.Stdin = strings.NewReader(input)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		var said bytes.Buffer

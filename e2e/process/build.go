@@ -46,7 +46,7 @@ func buildOnce(t testing.TB, folder string, race bool) string {
 			t.Fatalf("making a folder for binaries: %v", err)
 		}
 		// Servers that drop root's rights run these binaries too.
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // binaries, no secrets
+		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatalf("opening the folder for binaries: %v", err)
 		}
 		built.dir = dir
@@ -70,7 +70,6 @@ func build(binary, folder string, race bool) error {
 	if race {
 		args = append(args, "-race")
 	}
-	//nolint:noctx // a build is bounded by the test's own time-out
 	out, err := exec.Command("go", append(args, module+"/"+folder)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("building %s: %w\n%s", folder, err, strings.TrimSpace(string(out)))

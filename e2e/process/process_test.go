@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func shell(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
-	return exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c", script) //nolint:gosec // ours
+	return exec.CommandContext(context.WithoutCancel(t.Context()), "sh", "-c", script)
 }
 
 func TestOutputIsFoundWhileTheProgramRunsAndAfterIt(t *testing.T) {

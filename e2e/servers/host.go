@@ -36,7 +36,7 @@ func (*Loopback) Addr() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 1
 
 // Command returns exec.CommandContext's.
 func (*Loopback) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(ctx, name, args...) //nolint:gosec // a test's own command line
+	return exec.CommandContext(ctx, name, args...)
 }
 
 // Listen listens as net does.
@@ -68,7 +68,7 @@ func freePort(t testing.TB, on Host, at netip.Addr) netip.AddrPort {
 	t.Helper()
 	var err error
 	for range 100 {
-		address := netip.AddrPortFrom(at, uint16(15_000+rand.IntN(15_000))) //nolint:gosec // no secret, and fits
+		address := netip.AddrPortFrom(at, uint16(15_000+rand.IntN(15_000)))
 		var l net.Listener
 		if l, err = on.Listen(t.Context(), "tcp", address.String()); err == nil {
 			err = l.Close()

@@ -82,12 +82,12 @@ http {
 // hexadecimal.
 func (n *Nginx) WriteFile(t testing.TB, name string, size int64) string {
 	t.Helper()
-	file, err := os.Create(filepath.Join(n.Root, name)) //nolint:gosec // a test's own name
+	file, err := os.Create(filepath.Join(n.Root, name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.New()
-	if _, err = io.CopyN(io.MultiWriter(file, sum), Noise(uint64(size)), size); err == nil { //nolint:gosec // a seed
+	if _, err = io.CopyN(io.MultiWriter(file, sum), Noise(uint64(size)), size); err == nil {
 		err = file.Close()
 	}
 	if err != nil {

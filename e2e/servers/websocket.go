@@ -69,7 +69,7 @@ func echoMessages(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Accept has answered
 	}
-	defer conn.CloseNow() //nolint:errcheck // it is over
+	defer conn.CloseNow()
 	conn.SetReadLimit(maxMessage)
 	for {
 		kind, message, err := conn.Read(r.Context())

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -29,13 +30,13 @@ func printStatus(w io.Writer, s *agent.Status) error {
 		if !tun.Up {
 			state = "down: " + tun.Reason
 		}
-		refused := ""
+		var refused []string
 		for _, l := range s.Links {
 			if code, ok := l.Refused[tun.Name]; ok {
-				refused += fmt.Sprintf("%s (%s) ", l.Relay, code)
+				refused = append(refused, fmt.Sprintf("%s (%s)", l.Relay, code))
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", tun.Name, tun.Backend, state, refused)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", tun.Name, tun.Backend, state, strings.Join(refused, " "))
 	}
 	return t.Flush()
 }

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 
@@ -22,7 +23,7 @@ func (b *Backend) probeHTTP(ctx context.Context, path string) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if _, err := io.CopyN(io.Discard, resp.Body, probeBody); err != nil && err != io.EOF {
+	if _, err := io.CopyN(io.Discard, resp.Body, probeBody); err != nil && !errors.Is(err, io.EOF) {
 		return classify(ctx, err, true)
 	}
 	if resp.StatusCode >= 400 {

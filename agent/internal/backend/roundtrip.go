@@ -43,7 +43,7 @@ func (b *Backend) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err == nil {
 			return resp, nil
 		}
-		body.Close() // a writer that comes late takes nothing from the next try
+		_ = body.Close() // a writer that comes late takes nothing from the next try
 		if a.stale() && !body.touched() && tries < maxStale && req.Context().Err() == nil {
 			continue
 		}

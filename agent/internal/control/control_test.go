@@ -12,7 +12,7 @@ import (
 func start(t *testing.T, s *Server) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "run", "x.sock")
-	ln, err := Listen(path)
+	ln, err := Listen(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,18 +65,18 @@ func TestStatusAndReloadCross(t *testing.T) {
 
 func TestASocketLeftBehindIsReplacedAndALiveOneIsNot(t *testing.T) {
 	path := start(t, &Server{Log: slog.New(slog.DiscardHandler)})
-	if _, err := Listen(path); err == nil {
+	if _, err := Listen(t.Context(), path); err == nil {
 		t.Fatal("a second process took the socket of a live one")
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
-	ln, err := Listen(dead)
+	ln, err := Listen(t.Context(), dead)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := ln.(*listener).Listener.Close(); err != nil { // as a killed process does: the file stays
 		t.Fatal(err)
 	}
-	ln, err = Listen(dead)
+	ln, err = Listen(t.Context(), dead)
 	if err != nil {
 		t.Fatalf("a socket left behind blocks the start: %v", err)
 	}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -53,7 +54,7 @@ func (d *Dispatcher) Serve(ctx context.Context, stream link.Stream, info link.In
 
 // endCode is what a stream is reset with when ctx ended under it.
 func endCode(ctx context.Context) protocol.Code {
-	if e, ok := context.Cause(ctx).(*protocol.Error); ok {
+	if e, ok := errors.AsType[*protocol.Error](context.Cause(ctx)); ok {
 		return e.Code
 	}
 	return protocol.LinkLost
@@ -115,12 +116,12 @@ func (c *call) failed(e *protocol.Error) {
 
 func (c *call) answer(m *protocol.Opened) error {
 	_ = c.stream.SetWriteDeadline(time.Now().Add(answerTimeout))
-	defer c.stream.SetWriteDeadline(time.Time{})
+	defer func() { _ = c.stream.SetWriteDeadline(time.Time{}) }()
 	return protocol.Write(c.stream, m)
 }
 
 func panicError(v any) error {
-	if err, ok := v.(error); ok && err == http.ErrAbortHandler {
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		return err
 	}
 	return fmt.Errorf("panic: %v\n%s", v, debug.Stack())

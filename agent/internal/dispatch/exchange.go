@@ -67,7 +67,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 		x.touch()
 	}
 	switch {
-	case err == nil || err == io.EOF:
+	case err == nil || errors.Is(err, io.EOF):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		// After the header, a deadline is only how net/http wakes a Read of its own.
 		x.lateHeader(err)

@@ -130,7 +130,7 @@ func endCause(ctx context.Context) *protocol.Error {
 
 // peerOr makes the end of the link's context, which carries no code, a lost link.
 func peerOr(err error) error {
-	if _, ok := err.(*protocol.Error); ok {
+	if _, ok := errors.AsType[*protocol.Error](err); ok {
 		return err
 	}
 	return peerError(err)
@@ -171,7 +171,7 @@ func (x *exchange) recover() {
 		return
 	}
 	e := &protocol.Error{Code: protocol.Internal, Sentence: "internal error", Sent: true, Cause: panicError(v)}
-	if v == http.ErrAbortHandler {
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		e = &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the response broke off", Sent: true}
 	}
 	x.failCall(e)

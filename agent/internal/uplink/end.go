@@ -43,7 +43,8 @@ type end struct {
 }
 
 func (u *Uplink) newEnd(relay, address, transport string, stop context.CancelFunc) *end {
-	e := &end{u: u, relay: relay, address: address, transport: transport, slot: uint16(u.cfg.Slots.Add(1)), stop: stop, since: time.Now()}
+	e := &end{u: u, relay: relay, address: address, transport: transport, slot: uint16(u.cfg.Slots.Add(1)), //nolint:gosec // begins anew after 65,535: those links are long gone
+		stop: stop, since: time.Now()}
 	e.wanted.Store(true)
 	return e
 }

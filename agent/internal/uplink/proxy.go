@@ -116,7 +116,7 @@ func (p *Proxy) connect(ctx context.Context, address, password string) (net.Conn
 	}
 	// The relay says nothing before our ClientHello, so a proxy that is done leaves nothing in this reader.
 	r := bufio.NewReaderSize(conn, 4096)
-	resp, err := http.ReadResponse(r, req)
+	resp, err := http.ReadResponse(r, req) //nolint:bodyclose // what follows a CONNECT is the connection, closed as such
 	if err != nil {
 		return fail(fmt.Errorf("answer to CONNECT: %w", err))
 	}

@@ -49,7 +49,7 @@ func (s *Stream) tryRead(p []byte, expired bool) (int, error) {
 	s.mu.Unlock()
 	switch {
 	case grant > 0:
-		s.carrier.Credit(uint32(grant)) //nolint:gosec // at most a window
+		s.carrier.Credit(uint32(grant))
 	case n > 0 && atEnd:
 		s.releaseIfDone()
 	case n == 0 && atEnd && len(p) > 0:

@@ -41,7 +41,7 @@ func (c *Conn) Run(ctx context.Context, h Handler) error {
 func (c *Conn) read(ctx context.Context, h Handler) error {
 	for {
 		m, err := protocol.ReadControl(c.stream)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w: the peer ended the control stream", link.ErrLost)
 		}
 		if err != nil {

@@ -44,7 +44,7 @@ func halfCloseEachWay(t *testing.T, h Harness) {
 	if err := within(t, "sending the answer", sent); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := b.Read(make([]byte, 1)); n != 0 || err != io.EOF { //nolint:errorlint // io.Reader's rule
+	if n, err := b.Read(make([]byte, 1)); n != 0 || err != io.EOF {
 		t.Errorf("Read after the end: %d, %v; expected io.EOF again", n, err)
 	}
 }

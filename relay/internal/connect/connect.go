@@ -56,7 +56,7 @@ func (e *RefusedError) Error() string {
 func Serve(ctx context.Context, ln net.Listener, cfg Config) error {
 	cfg.TLS = cfg.TLS.Clone()
 	cfg.TLS.NextProtos = []string{"http/1.1"}
-	stop := context.AfterFunc(ctx, func() { ln.Close() }) //nolint:errcheck,gosec // Accept reports it
+	stop := context.AfterFunc(ctx, func() { ln.Close() }) //nolint:gosec // Accept reports it
 	defer stop()
 	slots := make(chan struct{}, maxConns)
 	var wg sync.WaitGroup
@@ -79,7 +79,7 @@ func Serve(ctx context.Context, ln net.Listener, cfg Config) error {
 
 // carry serves one client. It cannot be told why in its own protocol, so the log says it.
 func carry(ctx context.Context, client net.Conn, cfg Config) {
-	defer client.Close() //nolint:errcheck // it has ended by then, or there is nobody to tell
+	defer client.Close()
 	far, err := open(ctx, cfg)
 	if err != nil {
 		if refused, ok := errors.AsType[*RefusedError](err); ok {
@@ -90,7 +90,7 @@ func carry(ctx context.Context, client net.Conn, cfg Config) {
 		}
 		return
 	}
-	defer far.Close() //nolint:errcheck // it has ended by then
+	defer far.Close()
 	up, down, err := link.Splice(ctx, client.(link.Duplex), far)
 	if err != nil && ctx.Err() == nil {
 		cfg.Log.Warn("connection broke", "tunnel_host", cfg.TunnelHost, "bytes_up", up, "bytes_down", down, "error", err)
@@ -138,7 +138,7 @@ func open(ctx context.Context, cfg Config) (*tunnel, error) {
 		return fail(err)
 	}
 	r := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(r, req)
+	resp, err := http.ReadResponse(r, req) //nolint:bodyclose // what follows a CONNECT is the connection, closed as such
 	if err != nil {
 		return fail(fmt.Errorf("relay's answer: %w", err))
 	}

@@ -24,11 +24,11 @@ type Server struct {
 
 // Listen makes the socket at path, mode 0600, replacing one that a process left behind when it died. It fails where
 // another process answers on it.
-func Listen(path string) (net.Listener, error) {
+func Listen(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("control socket %s: another process answers on it", path), conn.Close())
 	}
 	// It is made under another name and moved into place once its mode is right, so that there is no moment in
@@ -37,7 +37,7 @@ func Listen(path string) (net.Listener, error) {
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	ln, err := net.Listen("unix", fresh)
+	ln, err := new(net.ListenConfig).Listen(ctx, "unix", fresh)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

@@ -74,10 +74,10 @@ func (t *trial) findOther() (*tunnel.Tunnel, bool) {
 // checkProtocol comes after the caller's identity was found good for the tunnel, so that the answer lists nothing.
 func (t *trial) checkProtocol() *protocol.Error {
 	t.decision.Rule = RuleProtocol
-	switch want := t.decision.Tunnel.Network; {
-	case want == t.request.Network:
+	switch t.decision.Tunnel.Network {
+	case t.request.Network:
 		return nil
-	case want == protocol.HTTP:
+	case protocol.HTTP:
 		return protocol.Errorf(protocol.MethodNotAllowed, "this tunnel takes ordinary HTTP requests, not CONNECT")
 	default:
 		return protocol.Errorf(protocol.MethodNotAllowed, "this tunnel takes CONNECT only")

@@ -58,14 +58,14 @@ func (b *body) whole() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.long && b.err == io.EOF
+	return !b.long && errors.Is(b.err, io.EOF)
 }
 
 // failure returns the caller's fault, nil while there is none.
 func (b *body) failure() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.err == nil || b.err == io.EOF {
+	if b.err == nil || errors.Is(b.err, io.EOF) {
 		return nil
 	}
 	return &BodyError{Err: b.err}

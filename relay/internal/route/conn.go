@@ -57,7 +57,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Stream.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return n, err
 	}
 	return n, c.note(err)
@@ -66,7 +66,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // readOpened reads the agent's answer; a refusal is a *protocol.Error. An end instead of an answer is a broken one.
 func (c *conn) readOpened() error {
 	m, err := protocol.ReadOpened(c.Stream)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && m.Code != protocol.OK {
