@@ -56,7 +56,7 @@ func (e *RefusedError) Error() string {
 func Serve(ctx context.Context, ln net.Listener, cfg Config) error {
 	cfg.TLS = cfg.TLS.Clone()
 	cfg.TLS.NextProtos = []string{"http/1.1"}
-	stop := context.AfterFunc(ctx, func() { ln.Close() }) //nolint:gosec // Accept reports it
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	slots := make(chan struct{}, maxConns)
 	var wg sync.WaitGroup
@@ -90,7 +90,7 @@ func carry(ctx context.Context, client net.Conn, cfg Config) {
 		}
 		return
 	}
-	defer far.Close()
+	defer far.Close() //nolint:errcheck // it has ended by then
 	up, down, err := link.Splice(ctx, client.(link.Duplex), far)
 	if err != nil && ctx.Err() == nil {
 		cfg.Log.Warn("connection broke", "tunnel_host", cfg.TunnelHost, "bytes_up", up, "bytes_down", down, "error", err)
