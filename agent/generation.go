@@ -34,7 +34,7 @@ func (a *Agent) newGeneration(l *loaded) *generation {
 		Serve: a.dispatcher.Serve,
 		Link: link.Config{MaxStreams: l.file.Limits.Streams, StreamLimitCode: uint16(protocol.StreamLimit),
 			MaxWindow: l.file.Limits.StreamWindow, Budget: l.file.Limits.LinkBuffer},
-		Drain: drainTimeout, Log: a.log,
+		Handshake: l.file.Limits.Handshake, Drain: drainTimeout, Log: a.log,
 	})
 	return g
 }

@@ -100,8 +100,8 @@ func sameLinks(a, b *config.Agent) bool {
 		return names
 	}
 	same := func(f *config.Agent) string {
-		return fmt.Sprintf("%q %q %v %v %v %+v %+v %+v %+v %q", f.Name, f.Relays, f.RelayID, f.Transport, f.Congestion,
-			f.Proxy, f.Identity, f.Trust, f.Limits, names(f))
+		return fmt.Sprintf("%q %q %v %v %+v %+v %+v %q", f.Name, f.Relays, f.RelayID, f.Transport,
+			f.Proxy, f.Identity, f.Trust, names(f))
 	}
 	return same(a) == same(b)
 }

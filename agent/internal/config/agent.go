@@ -20,8 +20,6 @@ type Agent struct {
 	RelayID certs.Patterns
 	// Transport is `transport`: auto, quic or tcp. Default: auto.
 	Transport Transport
-	// Congestion is `congestion`: auto, bbr or system, the congestion control of TCP links. Default: auto.
-	Congestion Congestion
 	// Proxy is `proxy`: the way out to the relays. Default: nil, which means HTTPS_PROXY and NO_PROXY decide.
 	Proxy *Proxy
 	// Ops is `ops`: the loopback address of /livez, /readyz and /metrics. Default: none.
@@ -49,16 +47,6 @@ const (
 	TransportAuto Transport = "auto" // TCP and QUIC, whichever works
 	TransportQUIC Transport = "quic"
 	TransportTCP  Transport = "tcp"
-)
-
-// Congestion is the congestion control of TCP links.
-type Congestion string
-
-// The congestion controls.
-const (
-	CongestionAuto   Congestion = "auto" // BBR where the kernel offers it
-	CongestionBBR    Congestion = "bbr"
-	CongestionSystem Congestion = "system" // whatever the kernel uses
 )
 
 // Proxy is an HTTP (CONNECT) or SOCKS5 proxy on the way to the relays.

@@ -62,7 +62,7 @@ func TestEachFaultHasItsMessage(t *testing.T) {
 		{"{bundle: cloud.pem}", "{}", "trust.cloud.example: expected the key bundle"},
 		{"cloud.example: {", "Cloud.Example: {", "expected a trust domain as key"},
 		{"trust: {", "transport: udp\ntrust: {", `transport: expected auto, quic or tcp, got "udp"`},
-		{"trust: {", "congestion: cubic\ntrust: {", "congestion: expected auto, bbr or system"},
+		{"trust: {", "congestion: cubic\ntrust: {", "congestion: not supported by this version"},
 		{"trust: {", "ops: 0.0.0.0:9091\ntrust: {", "ops: expected a loopback address"},
 		{"trust: {", "ops: 10.0.0.1:9091\ntrust: {", "ops: expected a loopback address"},
 		{"trust: {", "log_level: warn\ntrust: {", "log_level: unknown key"},

@@ -53,7 +53,6 @@ name: dc1-a
 relays: [relay-a.cloud.example:8443, "[2001:db8::1]:8443"]
 relay_id: [spiffe://cloud.example/relay/*]
 transport: quic
-congestion: bbr
 proxy: {url: http://proxy.corp:3128, user: agent, password_file: proxy.secret}
 ops: 127.0.0.1:9091
 control: run/agent.sock
@@ -80,7 +79,7 @@ func TestTheSmallestFileGetsTheDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.Transport != TransportAuto || a.Congestion != CongestionAuto || a.Proxy != nil || a.Ops.IsValid() || a.Control != "" ||
+	if a.Transport != TransportAuto || a.Proxy != nil || a.Ops.IsValid() || a.Control != "" ||
 		a.Limits != defaultLimits() {
 		t.Errorf("got %+v", a)
 	}
@@ -106,7 +105,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	wantLimits := Limits{
 		Streams: 10, StreamWindow: 1 << 20, LinkBuffer: 2 << 20, Header: 32 << 10, OpenTimeout: time.Second, Handshake: 2 * time.Second,
 	}
-	if a.Limits != wantLimits || a.Transport != TransportQUIC || a.Congestion != CongestionBBR {
+	if a.Limits != wantLimits || a.Transport != TransportQUIC {
 		t.Errorf("got %+v", a)
 	}
 	wantProxy := Proxy{URL: "http://proxy.corp:3128", User: "agent", PasswordFile: filepath.Join(dir, "proxy.secret")}

@@ -18,14 +18,14 @@ import (
 
 func (r *reader) agent(n node) *Agent {
 	a := &Agent{
-		Transport: TransportAuto, Congestion: CongestionAuto, Trust: map[certs.TrustDomain]Bundle{}, Limits: defaultLimits(),
+		Transport: TransportAuto, Trust: map[certs.TrustDomain]Bundle{}, Limits: defaultLimits(),
 	}
 	n.mapping(keys{
 		"name":       func(n node) { r.agentName(n, &a.Name) },
 		"relays":     func(n node) { r.relays(n, a) },
 		"relay_id":   patterns(&a.RelayID),
 		"transport":  oneOf(&a.Transport, TransportAuto, TransportQUIC, TransportTCP),
-		"congestion": oneOf(&a.Congestion, CongestionAuto, CongestionBBR, CongestionSystem),
+		"congestion": later,
 		"proxy":      func(n node) { a.Proxy = r.proxy(n) },
 		"ops":        func(n node) { r.ops(n, a) },
 		"control":    func(n node) { r.path(n, &a.Control) },

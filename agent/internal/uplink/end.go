@@ -20,7 +20,7 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/yamuxlink"
 )
 
-// dialTimeout bounds a link's beginning up to the TLS handshake's end; Hello has its own bound.
+// dialTimeout is the default bound of a link's beginning up to the TLS handshake's end; Hello has its own bound.
 const dialTimeout = 10 * time.Second
 
 // end is this side of one supervised link: one address, one transport.
@@ -116,7 +116,7 @@ func (e *end) report(welcome *protocol.Welcome, peer certs.Identity) {
 }
 
 func (e *end) dial(ctx context.Context) (link.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.u.cfg.Handshake)
 	defer cancel()
 	host, _, err := net.SplitHostPort(e.relay)
 	if err != nil {

@@ -43,14 +43,15 @@ type Config struct {
 
 	Resolve Resolve // nil: the system's resolver
 
-	Hello   func() *protocol.Hello          // a fresh one for each link; Slot is filled in here
-	Down    func() []*protocol.TunnelStatus // what a new link must be told: the tunnels whose backend is down
-	Serve   func(context.Context, link.Stream, link.Info)
-	Slots   *atomic.Uint32 // numbers links for the life of the process, over all of its Uplinks
-	Link    link.Config    // zero: defaults
-	Control control.Config // zero: defaults
-	Drain   time.Duration  // how long running streams may take to end when Run is told to stop
-	Log     *slog.Logger
+	Hello     func() *protocol.Hello          // a fresh one for each link; Slot is filled in here
+	Down      func() []*protocol.TunnelStatus // what a new link must be told: the tunnels whose backend is down
+	Serve     func(context.Context, link.Stream, link.Info)
+	Slots     *atomic.Uint32 // numbers links for the life of the process, over all of its Uplinks
+	Link      link.Config    // zero: defaults
+	Control   control.Config // zero: defaults
+	Handshake time.Duration  // for name, connection, proxy and TLS or QUIC handshake together; zero: 10 s
+	Drain     time.Duration  // how long running streams may take to end when Run is told to stop
+	Log       *slog.Logger
 }
 
 // Uplink holds the links. Its methods are safe for concurrent use.
@@ -68,6 +69,9 @@ type Resolve func(ctx context.Context, relay string) ([]string, error)
 
 // New checks nothing; the configuration was checked where it was read.
 func New(cfg Config) *Uplink {
+	if cfg.Handshake == 0 {
+		cfg.Handshake = dialTimeout
+	}
 	if cfg.Resolve == nil {
 		cfg.Resolve = resolve
 	}

@@ -82,7 +82,6 @@ func TestEveryKeyArrives(t *testing.T) {
 	agents := certs.Patterns{must(t, certs.ParsePattern, "spiffe://dc1.example/agent/*")}
 	want := &Relay{
 		Listen:            netip.MustParseAddrPort("0.0.0.0:8443"),
-		Advertise:         "relay-a.cloud.example:8443",
 		ProxyProtocol:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 		Ops:               netip.MustParseAddrPort("127.0.0.1:9190"),
 		Control:           filepath.Join(dir, "run/relay.sock"),
@@ -193,8 +192,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{"trust: {}\n", "trust: expected at least one trust domain"},
 		{"trust: {Cloud: {bundle: x}}\n", "trust.Cloud: trust domain"},
 		{minimal + "ops: 0.0.0.0\n", "ops: expected an address and port"},
-		{minimal + "advertise: relay\n", "advertise: expected a name and port"},
-		{minimal + "advertise: relay:0\n", "advertise: expected a name and port"},
+		{minimal + "advertise: relay:8443\n", "advertise: not supported by this version"},
 		{minimal + "proxy_protocol: {from: [10.0.0.1/8]}\n", "proxy_protocol.from[0]: expected a network"},
 		{minimal + "limits: {unproved: 0}\n", "limits.unproved: expected a whole number"},
 		{minimal + "limits: {header_bytes: 32KB}\n", "limits.header_bytes: expected a size"},

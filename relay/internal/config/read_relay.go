@@ -27,7 +27,7 @@ func (r *reader) relay(n node) *Relay {
 	}
 	n.mapping(keys{
 		"listen":    address(&c.Listen),
-		"advertise": parsed(&c.Advertise, "a name and port", hostPort),
+		"advertise": later,
 		"proxy_protocol": func(n node) {
 			n.mapping(keys{"from": entries(&c.ProxyProtocol, "a network such as 10.0.0.0/8", prefix)}, "from")
 		},

@@ -14,9 +14,6 @@ import (
 type Relay struct {
 	// Listen is the one port for agents and callers, TCP and UDP. Key `listen`, required.
 	Listen netip.AddrPort
-	// Advertise is the name and port that agents are told to dial. Key `advertise`, default "": they go on with what
-	// their own file says.
-	Advertise string
 	// ProxyProtocol are the addresses whose PROXY v2 header is believed. Key `proxy_protocol.from`, default none.
 	ProxyProtocol []netip.Prefix
 	// Ops serves health and metrics. Key `ops`, default 127.0.0.1:9090.

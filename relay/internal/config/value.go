@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -89,16 +88,6 @@ func address(dst *netip.AddrPort) func(node) {
 		}
 		return a, nil
 	})
-}
-
-// hostPort checks a name and port to dial.
-func hostPort(s string) (string, error) {
-	host, port, err := net.SplitHostPort(s)
-	n, badPort := strconv.ParseUint(port, 10, 16)
-	if err != nil || host == "" || badPort != nil || n == 0 {
-		return "", fmt.Errorf("expected a name and port such as relay-a.cloud.example:8443, got %q", clip(s))
-	}
-	return s, nil
 }
 
 // duration sets dst to a time within [lowest, highest].

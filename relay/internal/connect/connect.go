@@ -56,7 +56,7 @@ func (e *RefusedError) Error() string {
 func Serve(ctx context.Context, ln net.Listener, cfg Config) error {
 	cfg.TLS = cfg.TLS.Clone()
 	cfg.TLS.NextProtos = []string{"http/1.1"}
-	stop := context.AfterFunc(ctx, func() { ln.Close() }) //nolint:gosec // Accept reports it
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	slots := make(chan struct{}, maxConns)
 	var wg sync.WaitGroup
