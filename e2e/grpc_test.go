@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -19,11 +20,12 @@ import (
 	"github.com/fairlead/fairlead/e2e/servers"
 )
 
-// grpcClient returns a client of the site's tunnel "echo", and a context with a good token.
-func grpcClient(t *testing.T) (*grpc.ClientConn, context.Context) {
+// grpcClient returns a client of the site's tunnel "echo", about which the relay's file says more, and a context with
+// a good token.
+func grpcClient(t *testing.T, more string) (*grpc.ClientConn, context.Context) {
 	t.Helper()
 	g := servers.StartGRPC(t, new(servers.Loopback))
-	echo := tunnel{name: "echo", backend: "h2c://" + g.Addr.String()}
+	echo := tunnel{name: "echo", backend: "h2c://" + g.Addr.String(), relay: more}
 	s := startSite(t, options{}, echo)
 	var dialer net.Dialer
 	conn, err := grpc.NewClient("passthrough:///"+echo.host(),
@@ -43,7 +45,7 @@ func grpcClient(t *testing.T) (*grpc.ClientConn, context.Context) {
 }
 
 func TestGRPCCallsAndTheirErrorsCross(t *testing.T) {
-	conn, ctx := grpcClient(t)
+	conn, ctx := grpcClient(t, "")
 	var said wrapperspb.StringValue
 	if err := conn.Invoke(ctx, servers.GRPCSay, wrapperspb.String("ahoy"), &said); err != nil || said.GetValue() != "ahoy" {
 		t.Errorf("got %q, %v", said.GetValue(), err)
@@ -55,7 +57,7 @@ func TestGRPCCallsAndTheirErrorsCross(t *testing.T) {
 }
 
 func TestGRPCStreamsCross(t *testing.T) {
-	conn, ctx := grpcClient(t)
+	conn, ctx := grpcClient(t, "")
 	const many = 5000
 
 	down, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, servers.GRPCCount)
@@ -94,7 +96,7 @@ func TestGRPCStreamsCross(t *testing.T) {
 }
 
 func TestGRPCPeersTalkBothWaysAtOnce(t *testing.T) {
-	conn, ctx := grpcClient(t)
+	conn, ctx := grpcClient(t, "")
 	chat, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, servers.GRPCChat)
 	if err != nil {
 		t.Fatal(err)
@@ -111,6 +113,24 @@ func TestGRPCPeersTalkBothWaysAtOnce(t *testing.T) {
 	}
 	if err := chat.CloseSend(); err != nil {
 		t.Fatal(err)
+	}
+	if err := chat.RecvMsg(new(wrapperspb.StringValue)); !errors.Is(err, io.EOF) {
+		t.Errorf("the chat ended with %v", err)
+	}
+}
+
+// TestGRPCPeersMayBeSilentFirst: a server of gRPC sends its header with its first message, so a stream on which there
+// is nothing to say yet is not a late answer.
+func TestGRPCPeersMayBeSilentFirst(t *testing.T) {
+	conn, ctx := grpcClient(t, "limits: {timeout: 1s}")
+	chat, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, servers.GRPCChat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(3 * time.Second) // the silence is the subject of this test
+	var said wrapperspb.StringValue
+	if err := errors.Join(chat.SendMsg(wrapperspb.String("ahoy")), chat.RecvMsg(&said), chat.CloseSend()); err != nil || said.GetValue() != "ahoy" {
+		t.Fatalf("got %q, %v", said.GetValue(), err)
 	}
 	if err := chat.RecvMsg(new(wrapperspb.StringValue)); !errors.Is(err, io.EOF) {
 		t.Errorf("the chat ended with %v", err)

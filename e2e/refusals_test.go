@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -168,5 +169,30 @@ func TestBackendLearnsWhoCallsAndNotTheToken(t *testing.T) {
 	defer cancel()
 	if _, err := api.Find(ctx, regexp.MustCompile(regexp.QuoteMeta(want))); err != nil {
 		t.Errorf("%v; it printed %q", err, api.Log())
+	}
+}
+
+func TestRefusalDoesNotWaitForTheCallersBody(t *testing.T) {
+	s, _ := startOrders(t, options{})
+	for _, v := range []version{h1, h2, h3} {
+		t.Run(v.String(), func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			body, never := io.Pipe() // nothing is ever written
+			defer never.Close()
+			// A caller's own net/http waits for its body too, before it reports a time-out.
+			defer context.AfterFunc(ctx, func() { never.CloseWithError(ctx.Err()) })()
+			c := s.caller(t, nil, billingID, v)
+			response, err := c.Do(c.request(ctx, t, call{
+				method: http.MethodPost, tunnel: "orders", path: "/admin/secret", body: body,
+				token: s.token(t, "orders.use", "orders.write"),
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusForbidden {
+				t.Errorf("got %s (%v), want 403", response.Status, err)
+			}
+		})
 	}
 }
