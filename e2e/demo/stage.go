@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,11 +103,11 @@ func (s *stage) startRelay(ctx context.Context) (err error) {
 
 func (s *stage) close() error {
 	var errs []error
-	for i := len(s.running) - 1; i >= 0; i-- {
+	for _, p := range slices.Backward(s.running) {
 		select {
-		case <-s.running[i].done:
+		case <-p.done:
 		default:
-			errs = append(errs, s.running[i].stop())
+			errs = append(errs, p.stop())
 		}
 	}
 	if s.ledger != nil {

@@ -61,7 +61,7 @@ func (s *Squid) Access(t testing.TB) string {
 
 func (s *Squid) config(dir, passwords string, ports []uint16) string {
 	var text strings.Builder
-	text.WriteString(fmt.Sprintf(`
+	fmt.Fprintf(&text, `
 http_port %[1]s
 visible_hostname proxy.corp
 pid_filename none
@@ -79,9 +79,9 @@ acl known proxy_auth REQUIRED
 acl CONNECT method CONNECT
 http_access deny !CONNECT
 http_access deny !known
-`, s.Addr, s.access, dir, passwords))
+`, s.Addr, s.access, dir, passwords)
 	for _, port := range ports {
-		text.WriteString(fmt.Sprintf("acl open_ports port %d\n", port))
+		fmt.Fprintf(&text, "acl open_ports port %d\n", port)
 	}
 	return text.String() + "http_access deny !open_ports\nhttp_access allow known\nhttp_access deny all\n"
 }

@@ -166,7 +166,7 @@ func (c *frameConn) flush() {
 }
 
 func (c *frameConn) writeOut(batch []byte) error {
-	if err := c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
 	_, err := c.Conn.Write(batch)

@@ -90,7 +90,7 @@ func carry(ctx context.Context, client net.Conn, cfg Config) {
 		}
 		return
 	}
-	defer far.Close()
+	defer func() { _ = far.Close() }() // it has ended by then
 	up, down, err := link.Splice(ctx, client.(link.Duplex), far)
 	if err != nil && ctx.Err() == nil {
 		cfg.Log.Warn("connection broke", "tunnel_host", cfg.TunnelHost, "bytes_up", up, "bytes_down", down, "error", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"sync"
@@ -194,9 +195,7 @@ func (r *rig) get(c *http.Client, header http.Header) (*http.Response, string, e
 	if err != nil {
 		return nil, "", err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	res, err := c.Do(req)
 	if err != nil {
 		return nil, "", err

@@ -70,7 +70,8 @@ type problem struct {
 
 // refuse ends the call with an error, and logs it once. Nothing has been written to w.
 func (c *call) refuse(w http.ResponseWriter, err error) {
-	e, said := c.ended(err)
+	end := c.ended(err)
+	e, said := end.err, end.says
 	h := w.Header()
 	c.mark(h)
 	h.Set("Proxy-Status", fmt.Sprintf(`fairlead; error=%s; details=%q; call_id=%q`, said.proxy, e.Code, c.id))
@@ -98,8 +99,14 @@ func (c *call) refuse(w http.ResponseWriter, err error) {
 	_, _ = w.Write(doc) // where it fails the caller is gone
 }
 
+// ending is how a call ended: the coded error, and what that says to the caller.
+type ending struct {
+	err  *protocol.Error
+	says says
+}
+
 // ended notes how the call ended and logs it. A code that is not for callers becomes internal.
-func (c *call) ended(err error) (*protocol.Error, says) {
+func (c *call) ended(err error) ending {
 	e := protocol.AsError(err)
 	said, ok := table[e.Code]
 	if !ok {
@@ -115,7 +122,7 @@ func (c *call) ended(err error) (*protocol.Error, says) {
 		level = slog.LevelWarn
 	}
 	c.log(level, "call refused", slog.Int("status", said.status), slog.String("sent", sent(e)), slog.Any("error", e))
-	return e, said
+	return ending{e, said}
 }
 
 // log writes the call's one line.
@@ -136,6 +143,7 @@ func (c *call) log(level slog.Level, message string, attrs ...slog.Attr) {
 	if c.in != nil { // a method and a host are the caller's words: cut, so that a line stays a line
 		all = append(all, slog.String("method", cut(c.in.Method)), slog.String("host", cut(c.in.Host)))
 	}
+	//nolint:sloglint // one place for all of a call's lines; each caller passes a constant
 	c.gateway.log.LogAttrs(context.Background(), level, message, append(all, attrs...)...)
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -14,9 +15,7 @@ import (
 func (r *rig) seen(tunnel string, header http.Header) http.Header {
 	r.t.Helper()
 	req := r.request("GET", tunnel, "/a?b=c", nil)
-	for name, vv := range header {
-		req.Header[name] = vv
-	}
+	maps.Copy(req.Header, header)
 	got := make(chan http.Header, 1)
 	r.backend(func(_ http.ResponseWriter, q *http.Request) {
 		q.Header["Got-Host"] = []string{q.Host, q.RequestURI}
