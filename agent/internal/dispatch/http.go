@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
-	"time"
 
 	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/protocol"
@@ -183,25 +182,6 @@ func (x *exchange) check(r *http.Request) error {
 		return err
 	}
 	return checkUpgrade(r.Header, x.tunnel.backend.Address())
-}
-
-// limit starts the clocks of the exchange, and returns what stops them.
-func (x *exchange) limit(r *http.Request) (stop func()) {
-	idle := x.watchIdle(r)
-	if x.open.Timeout <= 0 {
-		return idle
-	}
-	late := time.AfterFunc(x.open.Timeout-time.Since(x.started), func() {
-		x.mu.Lock()
-		answering := x.report.Status != 0
-		x.mu.Unlock()
-		if !answering {
-			x.interrupt(&protocol.Error{
-				Code: protocol.BackendTimeout, Sentence: "the backend did not answer in time", Sent: true,
-			})
-		}
-	})
-	return func() { late.Stop(); idle() }
 }
 
 // copyBuffers are the proxy's.
