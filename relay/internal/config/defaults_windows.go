@@ -1,6 +1,6 @@
 package config
 
 const (
-	defaultControl  = `\\.\pipe\fairlead-relay`
+	defaultControl  = `C:\ProgramData\Fairlead\relay.sock`
 	defaultStateDir = `C:\ProgramData\Fairlead`
 )

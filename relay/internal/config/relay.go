@@ -18,8 +18,8 @@ type Relay struct {
 	ProxyProtocol []netip.Prefix
 	// Ops serves health and metrics. Key `ops`, default 127.0.0.1:9090.
 	Ops netip.AddrPort
-	// Control is the unix socket (on Windows the named pipe) for commands of the relay's own user. Key `control`,
-	// default /run/fairlead/relay.sock, on Windows \\.\pipe\fairlead-relay.
+	// Control is the unix socket (on Windows too) for commands of the relay's own user. Key `control`,
+	// default /run/fairlead/relay.sock, on Windows C:\ProgramData\Fairlead\relay.sock.
 	Control string
 	// StateDir keeps what must outlive the process. Key `state_dir`, default /var/lib/fairlead, on Windows
 	// C:\ProgramData\Fairlead.
