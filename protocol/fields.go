@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 	"unicode/utf8"
 )
 
@@ -133,4 +134,50 @@ func (f field) bytes(limit int) ([]byte, error) {
 		return nil, malformed("field %d: expected at most %d bytes, got %d", f.num, limit, len(f.value))
 	}
 	return append([]byte(nil), f.value...), nil
+}
+
+func setUint[T ~uint8 | ~uint16 | ~uint32 | ~uint64](dst *T, f field, size int) error {
+	v, err := f.uint(size)
+	*dst = T(v)
+	return err
+}
+
+func setString(dst *string, f field, limit int) (err error) {
+	*dst, err = f.string(limit)
+	return err
+}
+
+func setFlag(dst *bool, f field) error {
+	v, err := f.uint(1)
+	if err == nil && v > 1 {
+		return malformed("field %d: expected 0 or 1, got %d", f.num, v)
+	}
+	*dst = v == 1
+	return err
+}
+
+func setMillis(dst *time.Duration, f field) error {
+	v, err := f.uint(4)
+	*dst = time.Duration(v) * time.Millisecond
+	return err
+}
+
+func tunnelName(f field) (TunnelName, error) {
+	t, err := ParseTunnelName(string(f.value))
+	if err != nil {
+		return "", malformed("%v", err)
+	}
+	return t, nil
+}
+
+func bit(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// millis rounds up, so that a short time does not become none, and saturates at 49 days.
+func millis(d time.Duration) uint64 {
+	return uint64(min(max(0, (d+time.Millisecond-1)/time.Millisecond), 1<<32-1))
 }
