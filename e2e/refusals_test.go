@@ -109,11 +109,18 @@ func (s *site) logged(t *testing.T, p *program, a answer) {
 		t.Fatal(err)
 	}
 	var lines []string
-	for line := range strings.SplitSeq(p.Log().String(), "\n") {
-		if strings.Contains(line, problem.CallID) {
-			lines = append(lines, line)
+	within(t, 20*time.Second, p.name+" logs call "+problem.CallID, func(context.Context) error {
+		lines = nil
+		for line := range strings.SplitSeq(p.Log().String(), "\n") {
+			if strings.Contains(line, problem.CallID) {
+				lines = append(lines, line)
+			}
 		}
-	}
+		if len(lines) == 0 {
+			return errNotYet // it is written when the call has ended, which is after its answer
+		}
+		return nil
+	})
 	if len(lines) != 1 || !strings.Contains(lines[0], a.code()) {
 		t.Errorf("%s logged call %s as %q; expected one line with %s", p.name, problem.CallID, lines, a.code())
 	}
@@ -122,13 +129,14 @@ func (s *site) logged(t *testing.T, p *program, a answer) {
 // counted checks that the relay's metrics count a refusal with the code.
 func (s *site) counted(t *testing.T, code string) {
 	t.Helper()
-	metrics, err := s.relay.get(t.Context(), "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !regexp.MustCompile(`(?m)^fairlead_\w+\{[^}]*code="` + code + `"[^}]*\} [1-9]`).MatchString(metrics) {
-		t.Errorf("no metric counts %s", code)
-	}
+	counter := regexp.MustCompile(`(?m)^fairlead_\w+\{[^}]*code="` + code + `"[^}]*\} [1-9]`)
+	within(t, 20*time.Second, "a metric counts "+code, func(ctx context.Context) error {
+		metrics, err := s.relay.get(ctx, "/metrics")
+		if err == nil && !counter.MatchString(metrics) {
+			err = errNotYet
+		}
+		return err
+	})
 }
 
 // What net/http itself refuses while it parses is plain text; nothing may break, and nobody else may notice.
