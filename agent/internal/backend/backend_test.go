@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,10 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	log.SetOutput(io.Discard) // net/http prints what misbehaving backends send
+	goleak.VerifyTestMain(m)
+}
 
 func to(t *testing.T, cfg Config, url string) *Backend {
 	t.Helper()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/fairlead/fairlead/protocol/link"
 )
 
 // maxLogLine bounds what is kept of a line of yamux's log, in bytes.
@@ -40,6 +42,9 @@ func (l *lastError) explain(cause error) error {
 	defer l.mu.Unlock()
 	if l.line == "" {
 		return cause
+	}
+	if strings.HasPrefix(l.line, "receive window exceeded") { // yamux may see the flood before our own credit does
+		cause = link.ErrPeerFlooded
 	}
 	return fmt.Errorf("%w: %s", cause, l.line)
 }
