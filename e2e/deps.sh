@@ -6,13 +6,14 @@ set -euo pipefail
 declare -A packages=(
   [gcc]=gcc [git]=git [curl]=curl [nginx]=nginx [psql]=postgresql-client [mosquitto_pub]=mosquitto-clients
   [mosquitto]=mosquitto [slapd]=slapd [ldapsearch]=ldap-utils [squid]=squid [htpasswd]=apache2-utils
-  [nft]=nftables [ip]=iproute2 [ss]=iproute2 [runuser]=util-linux
+  [nft]=nftables [ip]=iproute2 [ss]=iproute2 [runuser]=util-linux [nsenter]=util-linux [python3]=python3
 )
 PATH=$PATH:/usr/sbin:/sbin
 missing=()
 for program in "${!packages[@]}"; do
   command -v "$program" >/dev/null || missing+=("${packages[$program]}")
 done
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) # the race detector's cgo; gcc only recommends it
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 [ "${#missing[@]}" -eq 0 ] && exit 0
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
