@@ -32,7 +32,7 @@ test: test-deps ## run every test; as root on Debian it first installs the serve
 	go vet ./...
 	GOOS=windows go vet ./agent/... ./relay/...
 	$(MAKE) build-all
-	go test -race -shuffle=on -timeout 15m ./...
+	go test -race -shuffle=on -timeout 25m ./...
 	$(MAKE) demo ONCE=1
 
 .PHONY: test-deps
@@ -61,7 +61,16 @@ cover: ## write cover.out and print the coverage of each package
 	go tool cover -func=cover.out | tail -1
 
 .PHONY: bench
-bench: ## run the micro-benchmarks
+bench: build bench-deps ## compare with baselines, as root (QUICK=1: 3 minutes; ONLY=regexp: of sections; FRPS= FRPC= CHISEL=: binaries of peers)
+	$(GOBUILD) -o bin/ ./e2e/bench
+	bin/bench -bin bin -only '$(ONLY)' $(if $(QUICK),-quick) $(if $(N),-n $(N))
+
+.PHONY: bench-deps
+bench-deps: # what the benchmark starts beside our own programs
+	e2e/bench/deps.sh
+
+.PHONY: microbench
+microbench: ## run the micro-benchmarks
 	go test -run '^$$' -bench . -benchmem ./protocol/... ./certs/... ./agent/... ./relay/...
 
 .PHONY: dev-certs
@@ -70,4 +79,4 @@ dev-certs: ## write CAs, identities and a token for a local trial into .dev/
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf bin .demo .dev cover.out
+	rm -rf bin .demo .dev cover.out bench.json bench.svg

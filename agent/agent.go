@@ -54,14 +54,16 @@ type Agent struct {
 	stopping atomic.Bool
 }
 
-// Check reads a configuration and everything that it names exactly as New does, and returns what is wrong.
-func Check(file string) error {
-	_, err := load(file, slog.New(slog.DiscardHandler))
+// Check reads a configuration and everything that it names exactly as New does, and returns what is wrong. It blocks as New
+// does.
+func Check(ctx context.Context, file string) error {
+	_, err := load(ctx, file, slog.New(slog.DiscardHandler))
 	return err
 }
 
-// New reads the configuration. It dials nobody; Run does.
-func New(cfg Config) (*Agent, error) {
+// New reads the configuration. It dials nobody; Run does. Where the identity comes from the Workload API it waits for that
+// until ctx ends.
+func New(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, log: cfg.Log}
 	if err := binary.Read(rand.Reader, binary.BigEndian, &a.epoch); err != nil {
 		return nil, fmt.Errorf("drawing the epoch: %w", err)
@@ -71,7 +73,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a.digest = digest
-	l, err := load(cfg.File, cfg.Log)
+	l, err := load(ctx, cfg.File, cfg.Log)
 	if err != nil {
 		return nil, err
 	}

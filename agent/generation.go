@@ -7,7 +7,8 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/config"
 	"github.com/fairlead/fairlead/agent/internal/health"
 	"github.com/fairlead/fairlead/agent/internal/uplink"
-	"github.com/fairlead/fairlead/certs/pemsource"
+	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 )
@@ -16,7 +17,7 @@ import (
 // starts the next generation and lets this one drain once the next one stands.
 type generation struct {
 	file    *config.Agent
-	source  *pemsource.Source
+	source  sources.Source
 	uplink  *uplink.Uplink
 	watcher *health.Watcher
 
@@ -27,8 +28,8 @@ func (a *Agent) newGeneration(l *loaded) *generation {
 	g := &generation{file: l.file, source: l.source}
 	g.watcher = a.newWatcher(g)
 	g.uplink = uplink.New(uplink.Config{
-		Relays: l.file.Relays, RelayID: l.file.RelayID, Source: l.source, Transport: uplink.Transport(l.file.Transport),
-		Dial: l.dial, ByName: l.byName, Slots: &a.slots,
+		Relays: l.file.Relays, RelayID: l.file.RelayID, Source: l.source, RequirePQ: l.file.RequirePQ, Transport: uplink.Transport(l.file.Transport),
+		Dial: l.dial, ByName: l.byName, Lanes: l.file.Limits.Lanes, Congestion: l.file.Congestion, Slots: &a.slots,
 		Hello: func() *protocol.Hello { return a.hello(l.file) },
 		Down:  func() []*protocol.TunnelStatus { return a.current.Load().watcher.Down() },
 		Serve: a.dispatcher.Serve,
@@ -66,6 +67,7 @@ func (a *Agent) start(g *generation) {
 	g.stopLinks, g.stopWatcher = stopLinks, stopWatcher
 	a.running.Go(func() { g.uplink.Run(links) })
 	a.running.Go(func() { _ = g.source.Run(links) }) // returns nil
+	a.running.Go(func() { certs.WatchExpiry(links, g.source, a.log) })
 	a.running.Go(func() { g.watcher.Run(watch) })
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
@@ -12,31 +13,27 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/backend"
 	"github.com/fairlead/fairlead/agent/internal/config"
 	"github.com/fairlead/fairlead/agent/internal/uplink"
-	"github.com/fairlead/fairlead/certs"
-	"github.com/fairlead/fairlead/certs/pemsource"
 	"github.com/fairlead/fairlead/certs/secretfile"
+	"github.com/fairlead/fairlead/certs/sources"
 )
 
 // loaded is a configuration and everything that it names, read and found good.
 type loaded struct {
 	file   *config.Agent
-	source *pemsource.Source
+	source sources.Source
 	dial   uplink.DialTCP
 	byName bool // the relays' names are the proxy's to resolve
 }
 
 // load is the one way in which a configuration is read: by run, check and reload.
-func load(path string, log *slog.Logger) (*loaded, error) {
+func load(ctx context.Context, path string, log *slog.Logger) (*loaded, error) {
 	file, err := config.Load(path)
 	if err != nil {
 		return nil, err
 	}
-	bundles := map[certs.TrustDomain]string{}
-	for td, b := range file.Trust {
-		bundles[td] = b.File
-	}
 	l := &loaded{file: file}
-	l.source, err = pemsource.New(pemsource.Config{CertFile: file.Identity.Cert, KeyFile: file.Identity.Key, Bundles: bundles, Log: log})
+	l.source, err = sources.Open(ctx, sources.Config{Cert: file.Identity.Cert, Key: file.Identity.Key, WorkloadAPI: file.Identity.WorkloadAPI,
+		Bundles: file.Trust, StateDir: file.StateDir, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
@@ -100,7 +97,7 @@ func sameLinks(a, b *config.Agent) bool {
 		return names
 	}
 	same := func(f *config.Agent) string {
-		return fmt.Sprintf("%q %q %v %v %+v %+v %+v %q", f.Name, f.Relays, f.RelayID, f.Transport,
+		return fmt.Sprintf("%q %q %v %v %v %d %v %+v %+v %+v %q", f.Name, f.Relays, f.RelayID, f.Transport, f.Congestion, f.Limits.Lanes, f.RequirePQ,
 			f.Proxy, f.Identity, f.Trust, names(f))
 	}
 	return same(a) == same(b)

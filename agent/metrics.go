@@ -56,31 +56,64 @@ func (m *metrics) ended(r *dispatch.Report) {
 type linkCollector struct{ a *Agent }
 
 var (
-	linksDesc = prometheus.NewDesc("fairlead_agent_links", "Links that stand, by transport.", []string{"transport"}, nil)
-	rttDesc   = prometheus.NewDesc("fairlead_agent_link_rtt_seconds", "Smoothed round-trip time of a link.",
-		[]string{"relay", "address", "transport"}, nil)
-	expiryDesc = prometheus.NewDesc("fairlead_agent_identity_expiry_timestamp_seconds", "When the agent's SVID expires.", nil, nil)
+	linksDesc = prometheus.NewDesc("fairlead_agent_links", "Links that stand, by transport; the lanes to one address are one.",
+		[]string{"transport"}, nil)
+	lanesDesc      = prometheus.NewDesc("fairlead_agent_lanes", "Lanes that stand.", laneLabels, nil)
+	busyLanesDesc  = prometheus.NewDesc("fairlead_agent_lanes_busy", "Lanes that carry a call.", laneLabels, nil)
+	rttDesc        = prometheus.NewDesc("fairlead_agent_link_rtt_seconds", "Smoothed round-trip time of a link that stands.", linkLabels, nil)
+	sentDesc       = prometheus.NewDesc("fairlead_agent_link_packets_sent_total", "Packets (TCP: segments) sent to a relay.", linkLabels, nil)
+	lostDesc       = prometheus.NewDesc("fairlead_agent_link_packets_lost_total", "Of them, those that were lost or sent again.", linkLabels, nil)
+	linkBytesDesc  = prometheus.NewDesc("fairlead_agent_link_bytes_total", "Bytes below TLS, from relays (in) and to them (out), with what was sent again.", waysLabels, nil)
+	goodputDesc    = prometheus.NewDesc("fairlead_agent_link_goodput_bytes_per_second", "Mean of five seconds, without what was sent again.", waysLabels, nil)
+	udpMissingDesc = prometheus.NewDesc("fairlead_agent_udp_buffer_missing_bytes", "What the system refused of the largest buffers that QUIC asked for.", nil, nil)
+	expiryDesc     = prometheus.NewDesc("fairlead_agent_expiry_timestamp_seconds", "When an SVID or a bundle expires.", []string{"kind", "name"}, nil)
+
+	laneLabels = []string{"relay", "address"}
+	linkLabels = []string{"relay", "address", "transport"}
+	waysLabels = []string{"relay", "address", "transport", "direction"}
 )
 
 func (linkCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- linksDesc
-	ch <- rttDesc
-	ch <- expiryDesc
+	for _, d := range []*prometheus.Desc{linksDesc, lanesDesc, busyLanesDesc, rttDesc, sentDesc, lostDesc, linkBytesDesc, goodputDesc,
+		udpMissingDesc, expiryDesc} {
+		ch <- d
+	}
 }
 
 func (c linkCollector) Collect(ch chan<- prometheus.Metric) {
-	g := c.a.current.Load()
-	up := map[string]int{"tcp": 0, "quic": 0}
-	for _, l := range g.uplink.Status() {
-		if l.Up {
-			up[l.Transport]++
-			ch <- prometheus.MustNewConstMetric(rttDesc, prometheus.GaugeValue, l.RTT.Seconds(), l.Relay, l.Address, l.Transport)
+	put := func(kind prometheus.ValueType) func(*prometheus.Desc, float64, ...string) {
+		return func(d *prometheus.Desc, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
 		}
 	}
-	for transport, n := range up {
-		ch <- prometheus.MustNewConstMetric(linksDesc, prometheus.GaugeValue, float64(n), transport)
+	gauge, counter := put(prometheus.GaugeValue), put(prometheus.CounterValue)
+	g := c.a.current.Load()
+	up, missing := map[string]int{"tcp": 0, "lane": 0, "quic": 0}, 0
+	for _, l := range g.uplink.Status() {
+		id := []string{l.Relay, l.Address, l.Transport}
+		if l.Up {
+			up[l.Transport]++
+			gauge(rttDesc, l.RTT.Seconds(), id...)
+		}
+		if l.Transport == "lane" {
+			gauge(lanesDesc, float64(l.Lanes), l.Relay, l.Address)
+			gauge(busyLanesDesc, float64(l.Busy), l.Relay, l.Address)
+		}
+		if l.UDP != nil {
+			missing = max(missing, l.UDP.Short)
+		}
+		counter(sentDesc, float64(l.Total.SentPackets), id...)
+		counter(lostDesc, float64(l.Total.LostPackets), id...)
+		counter(linkBytesDesc, float64(l.Total.ReceivedBytes), append(id, "in")...)
+		counter(linkBytesDesc, float64(l.Total.SentBytes), append(id, "out")...)
+		gauge(goodputDesc, float64(l.In), append(id, "in")...)
+		gauge(goodputDesc, float64(l.Out), append(id, "out")...)
 	}
-	if cert, err := g.source.Certificate(); err == nil {
-		ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(cert.Leaf.NotAfter.UnixNano())/float64(time.Second))
+	for transport, n := range up {
+		gauge(linksDesc, float64(n), transport)
+	}
+	gauge(udpMissingDesc, float64(missing))
+	for _, e := range g.source.Expiries() {
+		gauge(expiryDesc, float64(e.Until.UnixNano())/float64(time.Second), e.Kind, e.Name)
 	}
 }

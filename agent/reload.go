@@ -27,6 +27,9 @@ func (a *Agent) reload() error {
 	return nil
 }
 
+// reloadTimeout bounds the wait for an identity that a new configuration names.
+const reloadTimeout = 10 * time.Second
+
 func (a *Agent) take() error {
 	if a.life == nil || a.stopping.Load() {
 		return errors.New("the agent is not running")
@@ -36,7 +39,9 @@ func (a *Agent) take() error {
 		return err
 	}
 	a.digest = digest
-	l, err := load(a.cfg.File, a.log)
+	opening, cancel := context.WithTimeout(a.life, reloadTimeout)
+	defer cancel()
+	l, err := load(opening, a.cfg.File, a.log)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fairlead/fairlead/agent/internal/config"
@@ -21,9 +22,17 @@ type Status struct {
 	Epoch    string    `json:"epoch"`
 	SPIFFEID string    `json:"spiffe_id"`
 	NotAfter time.Time `json:"not_after"` // of the SVID
+	Expiries []Expiry  `json:"expiries"`  // of all that must be renewed, the SVID too
 	Draining bool      `json:"draining"`
 	Links    []Link    `json:"links"`
 	Tunnels  []Tunnel  `json:"tunnels"`
+}
+
+// Expiry is when something has to be renewed by.
+type Expiry struct {
+	Kind     string    `json:"kind"` // svid or bundle
+	Name     string    `json:"name"` // the SPIFFE ID or trust domain
+	NotAfter time.Time `json:"not_after"`
 }
 
 // Tunnel is one tunnel of the agent's file.
@@ -42,6 +51,10 @@ func (a *Agent) Status() Status {
 	if cert, err := g.source.Certificate(); err == nil {
 		s.NotAfter = cert.Leaf.NotAfter
 	}
+	for _, e := range g.source.Expiries() {
+		s.Expiries = append(s.Expiries, Expiry{e.Kind, e.Name, e.Until})
+	}
+	slices.SortFunc(s.Expiries, func(a, b Expiry) int { return a.NotAfter.Compare(b.NotAfter) })
 	down := map[string]string{}
 	for _, d := range g.watcher.Down() {
 		down[string(d.Name)] = d.Sentence

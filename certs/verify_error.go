@@ -16,6 +16,7 @@ const (
 	ReasonUnknownTrustDomain Reason = "unknown_trust_domain" // no bundle for the trust domain it names
 	ReasonUntrusted          Reason = "untrusted"            // does not chain to that bundle
 	ReasonDenied             Reason = "denied"               // verified, but authorize refused it
+	ReasonKeyAgreement       Reason = "key_agreement"        // not a post-quantum one, where that is required
 )
 
 // A VerifyError says why an SVID was refused. Its text is safe to log: what came from the peer is escaped and cut.

@@ -55,6 +55,7 @@ const (
 	DuplicateAgent      Code = 68
 	RegistrationTimeout Code = 69
 	SessionLimit        Code = 70
+	IdentityRevoked     Code = 71
 
 	// Said when a stream is reset without a fault.
 	Canceled Code = 96 // the other side went away, or needs no more of it
@@ -73,7 +74,8 @@ var codeNames = map[Code]string{
 	BackendProtocol: "backend_protocol", BackendTimeout: "backend_timeout", LinkLost: "link_lost",
 	Internal: "internal", TunnelNotOwned: "tunnel_not_owned", VersionUnsupported: "version_unsupported",
 	IdentityBanned: "identity_banned", IdentityExpired: "identity_expired", DuplicateAgent: "duplicate_agent",
-	RegistrationTimeout: "registration_timeout", SessionLimit: "session_limit", Canceled: "canceled",
+	RegistrationTimeout: "registration_timeout", SessionLimit: "session_limit",
+	IdentityRevoked: "identity_revoked", Canceled: "canceled",
 }
 
 // String returns the code's name; a number that this version does not know prints as "code_N".

@@ -153,7 +153,15 @@ func (m *Drain) decode(payload []byte) error {
 	})
 }
 
-func (m *Ping) append(w *writer) { w.uint(critical|1, m.Token, 8) }
+// padding makes a ping's QUIC packet larger than the smallest one that a peer who has lost the connection answers with a
+// stateless reset (RFC 9000 §10.3).
+var padding [24]byte
+
+func (m *Ping) append(w *writer) {
+	w.uint(critical|1, m.Token, 8)
+	w.bytes(2, padding[:], len(padding))
+}
+
 func (m *Pong) append(w *writer) { w.uint(critical|1, m.Token, 8) }
 
 func (m *Ping) decode(payload []byte) error { return decodeToken(&m.Token, payload) }
@@ -163,6 +171,28 @@ func decodeToken(token *uint64, payload []byte) error {
 	return eachField(payload, func(f field) (bool, error) {
 		if f.num == 1 {
 			return true, setUint(token, f, 8)
+		}
+		return false, nil
+	})
+}
+
+func (m *Proof) append(w *writer) {
+	for _, der := range m.Chain {
+		w.bytes(critical|1, der, MaxProofPayload)
+	}
+	w.bytes(critical|2, m.Signature, MaxProofPayload)
+}
+
+func (m *Proof) decode(payload []byte) error {
+	return eachField(payload, func(f field) (known bool, err error) {
+		switch f.num {
+		case 1:
+			der, err := f.bytes(MaxProofPayload)
+			m.Chain = append(m.Chain, der)
+			return true, err
+		case 2:
+			m.Signature, err = f.bytes(MaxProofPayload)
+			return true, err
 		}
 		return false, nil
 	})

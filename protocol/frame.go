@@ -21,6 +21,8 @@ func payloadLimit(t Type) int {
 		return MaxControlPayload
 	case TypePing, TypePong:
 		return MaxPingPayload
+	case TypeProof:
+		return MaxProofPayload
 	case TypeOpen:
 		return MaxOpenPayload
 	case TypeOpened:
@@ -56,7 +58,7 @@ func Write(w io.Writer, m Message) error {
 	return err
 }
 
-// ReadControl reads one control frame: *Hello, *Welcome, *TunnelStatus, *Drain, *Ping or *Pong. It blocks as r does
+// ReadControl reads one control frame: *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong or *Proof. It blocks as r does
 // and reads not one byte beyond the frame. An end before the first byte is io.EOF, a later one io.ErrUnexpectedEOF;
 // what breaks the protocol wraps ErrMalformed.
 func ReadControl(r io.Reader) (Message, error) {
@@ -78,6 +80,8 @@ func ReadControl(r io.Reader) (Message, error) {
 		m = new(Ping)
 	case TypePong:
 		m = new(Pong)
+	case TypeProof:
+		m = new(Proof)
 	default:
 		return nil, malformed("expected a control frame, got type %d", t)
 	}

@@ -13,11 +13,12 @@ const (
 	TypeDrain        Type = 4
 	TypePing         Type = 5
 	TypePong         Type = 6
+	TypeProof        Type = 7
 	TypeOpen         Type = 16
 	TypeOpened       Type = 17
 )
 
-// Message is one of *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Open and *Opened.
+// Message is one of *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Open and *Opened.
 type Message interface {
 	frameType() Type
 	append(*writer)
@@ -73,6 +74,13 @@ type Ping struct{ Token uint64 }
 // Pong answers Ping.
 type Pong struct{ Token uint64 }
 
+// Proof shows, at any time after Welcome, that the sender holds the key of a newer SVID of the same identity. Package
+// certs makes and checks it.
+type Proof struct {
+	Chain     [][]byte // DER, the leaf first
+	Signature []byte
+}
+
 // Open is the first frame of a data stream, from the relay. The call's own bytes may follow at once.
 type Open struct {
 	Tunnel  TunnelName
@@ -105,5 +113,6 @@ func (*TunnelStatus) frameType() Type { return TypeTunnelStatus }
 func (*Drain) frameType() Type        { return TypeDrain }
 func (*Ping) frameType() Type         { return TypePing }
 func (*Pong) frameType() Type         { return TypePong }
+func (*Proof) frameType() Type        { return TypeProof }
 func (*Open) frameType() Type         { return TypeOpen }
 func (*Opened) frameType() Type       { return TypeOpened }

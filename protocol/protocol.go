@@ -13,6 +13,7 @@ import (
 // ALPN protocol names (RFC 7301). Whatever else a client offers makes it a caller.
 const (
 	ALPN       = "fairlead/1"        // an agent's link: both sides show an SVID
+	ALPNLane   = "fairlead-lane/1"   // one lane of an agent's: both sides show an SVID
 	ALPNEnroll = "fairlead-enroll/1" // reserved for enrolment: the relay alone shows one
 )
 
@@ -40,6 +41,7 @@ func Negotiate(lowest, highest Version) (Version, error) {
 const (
 	MaxControlPayload = 16 << 10 // Hello, Welcome, TunnelStatus, Drain
 	MaxPingPayload    = 64
+	MaxProofPayload   = 20 << 10 // a chain of 16 KiB, and its signature
 	MaxOpenPayload    = 24 << 10
 	MaxOpenedPayload  = 1 << 10
 	MaxSentence       = 512

@@ -11,7 +11,7 @@ import (
 )
 
 func TestAnAnnouncedLengthIsCheckedBeforeAnythingIsRead(t *testing.T) {
-	for _, typ := range []Type{TypeHello, TypeWelcome, TypeTunnelStatus, TypeDrain, TypePing, TypePong, TypeOpen, TypeOpened} {
+	for _, typ := range []Type{TypeHello, TypeWelcome, TypeTunnelStatus, TypeDrain, TypePing, TypePong, TypeProof, TypeOpen, TypeOpened} {
 		frame := []byte{byte(typ), 0xFF, 0xFF, 0xFF} // 16 MiB announced, none of it there
 		read := &countingReader{r: bytes.NewReader(append(frame, make([]byte, 64)...))}
 		var err error

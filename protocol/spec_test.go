@@ -21,6 +21,7 @@ func TestSpecNamesEveryCodeFrameAndLimit(t *testing.T) {
 		fmt.Sprintf("| %d | Drain | %d KiB |", TypeDrain, MaxControlPayload>>10):               "Drain",
 		fmt.Sprintf("| %d | Ping | %d B |", TypePing, MaxPingPayload):                          "Ping",
 		fmt.Sprintf("| %d | Pong | %d B |", TypePong, MaxPingPayload):                          "Pong",
+		fmt.Sprintf("| %d | Proof | %d KiB |", TypeProof, MaxProofPayload>>10):                 "Proof",
 		fmt.Sprintf("| %d | Open | %d KiB |", TypeOpen, MaxOpenPayload>>10):                    "Open",
 		fmt.Sprintf("| %d | Opened | %d KiB |", TypeOpened, MaxOpenedPayload>>10):              "Opened",
 	}

@@ -40,6 +40,7 @@ func golden() []struct {
 		{"drain", &Drain{Code: Draining, Sentence: "restart", Deadline: time.Minute, RetryAfter: 500 * time.Millisecond}},
 		{"ping", &Ping{Token: 0xdeadbeef}},
 		{"pong", &Pong{Token: 0xdeadbeef}},
+		{"proof", &Proof{Chain: [][]byte{{1, 2, 3}, {4, 5}}, Signature: []byte{6, 7, 8}}},
 		{"open_http", &Open{Tunnel: "orders", Network: HTTP, CallID: "k3q7", Method: "GET", Path: "/v1/orders/7",
 			Caller: "spiffe://cloud.example/api/shop", User: "ada", Issuer: "https://idp.example",
 			Scopes:      []string{"orders.read", "orders.write"},

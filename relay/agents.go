@@ -2,13 +2,16 @@ package relay
 
 import (
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/protocol/link/control"
@@ -20,15 +23,15 @@ import (
 func (r *Relay) serveAgent(ctx context.Context, s link.Session, proved func()) {
 	info := s.Info()
 	log := r.log.With("remote", info.Remote.String(), "transport", info.Transport)
-	// The handshake verified this chain a moment ago; asking again says who it was and until when.
-	agent, err := certs.Verify(r.source, info.TLS.PeerCertificates, x509.ExtKeyUsageClientAuth, time.Now())
-	if err != nil {
-		log.Warn("agent refused", "error", err)
-		s.Close(err)
-		return
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	h := &agentLink{relay: r, session: s, state: &info.TLS, cancel: cancel, proofs: newProofLimit(), registered: make(chan struct{}), ctx: ctx}
+	h.agent, _ = certs.LeafID(info.TLS.PeerCertificates[0]) // which the handshake has verified
+	if h.peer, h.refusal = r.admit(&info.TLS, standing.Conn{End: h.end, Prove: h.prove}); h.refusal == nil {
+		defer h.peer.Leave()
 	}
-	log = log.With("agent_id", agent.ID)
-	h := &agentLink{relay: r, session: s, agent: agent, log: log}
+	log = log.With("agent_id", h.agent)
+	h.log = log
 	conn, _, err := control.Accept(ctx, s, h.register, control.Config{HelloTimeout: r.current.Load().file.Limits.RegistrationTimeout})
 	if h.link != nil {
 		defer r.registry.Remove(h.link)
@@ -39,21 +42,23 @@ func (r *Relay) serveAgent(ctx context.Context, s link.Session, proved func()) {
 	}
 	proved()
 	h.conn.Store(conn)
+	close(h.registered)
 	defer context.AfterFunc(r.stops, func() {
 		// Where it cannot be said, the link is going anyway.
 		_ = conn.Send(&protocol.Drain{Code: protocol.Draining, Sentence: "relay stops", Deadline: r.current.Load().file.DrainTimeout})
 	})()
 	log.Info("agent link up")
-	ctx, cancel := context.WithDeadlineCause(ctx, agent.NotAfter,
-		protocol.Errorf(protocol.IdentityExpired, "the agent's SVID expired at %s", agent.NotAfter.UTC().Format(time.RFC3339)))
-	defer cancel()
 	uninvited := make(chan struct{})
 	go func() {
 		defer close(uninvited)
 		refuseStreams(ctx, s)
 	}()
-	err = conn.Run(ctx, control.Handler{Status: h.link.SetStatus, Drain: h.drain, Suspect: h.suspect})
+	err = conn.Run(ctx, control.Handler{Status: h.link.SetStatus, Drain: h.drain, Proof: h.proof, Suspect: h.suspect})
+	cancel(err)
 	<-uninvited
+	if errors.Is(err, control.ErrDead) && info.Transport == "tcp" {
+		r.registry.Doubt(h.link, err)
+	}
 	log.Info("agent link ended", "reason", err)
 }
 
@@ -61,18 +66,30 @@ func (r *Relay) serveAgent(ctx context.Context, s link.Session, proved func()) {
 type agentLink struct {
 	relay   *Relay
 	session link.Session
-	agent   certs.Identity
+	state   *tls.ConnectionState
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	agent   certs.ID
+	peer    *standing.Peer  // nil where refusal is set
+	refusal *protocol.Error // what Hello is answered with
+	proofs  *rate.Limiter
 	log     *slog.Logger
 	link    *registry.Link // set by register
 	drains  bool           // touched by the reader of the control stream alone
 	conn    atomic.Pointer[control.Conn]
+
+	registered chan struct{} // closed when conn is set
 }
 
 // register answers Hello: with what the registry says.
 func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 	h.log = h.log.With("agent", hello.Agent)
+	if e := h.refusal; e != nil {
+		h.log.Warn("agent refused", "security", true, "code", e.Code.String(), "reason", e.Error())
+		return &protocol.Welcome{Code: e.Code, Sentence: e.Sentence, RetryAfter: 10 * time.Second}
+	}
 	l, verdicts, err := h.relay.registry.Add(registry.Offer{
-		Session: h.session, Agent: h.agent.ID, Name: hello.Agent, Epoch: hello.Epoch, Slot: hello.Slot, Tunnels: hello.Tunnels,
+		Session: h.session, Agent: h.agent, Name: hello.Agent, Epoch: hello.Epoch, Slot: hello.Slot, Tunnels: hello.Tunnels,
 		Suspect: func() bool { c := h.conn.Load(); return c != nil && c.Suspect() },
 		RTT: func() time.Duration {
 			if c := h.conn.Load(); c != nil {
@@ -90,6 +107,50 @@ func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 		MaxStreams: uint32(h.relay.current.Load().file.Limits.StreamsPerSession)} //nolint:gosec // at most 1,000,000, config says
 }
 
+// goodbye is how long an agent has to read why its link ends.
+const goodbye = 200 * time.Millisecond
+
+// end ends a link whose identity does not hold any more.
+func (h *agentLink) end(cause error) {
+	e := revocation(cause)
+	h.log.Warn("agent link revoked", "security", true, "code", e.Code.String(), "reason", e.Error())
+	conn := h.conn.Load()
+	if conn == nil {
+		h.cancel(e)
+		return
+	}
+	h.relay.registry.Remove(h.link) // no call begins on it
+	time.AfterFunc(goodbye, func() { h.cancel(e) })
+	h.relay.running.Go(func() {
+		_ = conn.Send(&protocol.Drain{Code: e.Code, Sentence: e.Sentence}) // where it cannot be said, the link ends all the same
+	})
+}
+
+// prove shows the agent the relay's new SVID.
+func (h *agentLink) prove(cert *tls.Certificate) {
+	select {
+	case <-h.registered:
+	case <-h.ctx.Done():
+		return
+	}
+	m, err := prove(cert, h.state)
+	if err == nil {
+		err = h.conn.Load().Send(m)
+	}
+	if err != nil && h.ctx.Err() == nil {
+		h.log.Warn("the relay's new SVID could not be proved", "error", err)
+	}
+}
+
+// proof takes the agent's newer SVID.
+func (h *agentLink) proof(m *protocol.Proof) {
+	if err := renew(h.peer, m, h.state, h.proofs); err != nil {
+		h.log.Warn("the agent's newer SVID is refused, the old one counts", "security", true, "error", err)
+		return
+	}
+	h.log.Debug("agent re-authenticated", "not_after", h.peer.Identity().NotAfter)
+}
+
 // drain takes the link out of the candidates; what runs on it goes on until the agent ends it.
 func (h *agentLink) drain(d *protocol.Drain) {
 	if h.drains {
@@ -101,6 +162,7 @@ func (h *agentLink) drain(d *protocol.Drain) {
 }
 
 func (h *agentLink) suspect(suspect bool) {
+	h.relay.registry.Judge(h.link)
 	if suspect {
 		h.log.Warn("agent link suspect")
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -13,9 +14,11 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 )
 
-// door is a unix socket beside the relay's port, for callers on the same host: one tunnel, one identity.
+// door is a way in beside the relay's port, for callers on the same host: one tunnel, one identity. It is a unix socket
+// or a loopback address, whichever is set.
 type door struct {
 	socket  string
+	address netip.AddrPort
 	tunnel  protocol.TunnelName
 	network protocol.Network
 	as      certs.ID
@@ -25,20 +28,20 @@ func (x *rules) doors() []door {
 	var all []door
 	for _, t := range x.table.All() {
 		if t.Listen != nil {
-			all = append(all, door{t.Listen.Socket, t.Name, t.Network, t.Listen.As})
+			all = append(all, door{t.Listen.Socket, t.Listen.Address, t.Name, t.Network, t.Listen.As})
 		}
 	}
 	return all
 }
 
-// openDoors opens the sockets of x that are not open yet, all or none. It is called with reloading held.
+// openDoors opens the doors of x that are not open yet, all or none. It is called with reloading held.
 func (r *Relay) openDoors(x *rules) error {
 	opened := map[door]net.Listener{}
 	for _, d := range x.doors() {
 		if r.doors[d] != nil {
 			continue
 		}
-		ln, err := listenUnix(r.life, d.socket)
+		ln, err := d.listen(r.life)
 		if err != nil {
 			for _, other := range opened {
 				err = errors.Join(err, other.Close())
@@ -52,14 +55,14 @@ func (r *Relay) openDoors(x *rules) error {
 		r.doors[d] = stop
 		r.running.Go(func() {
 			if err := r.gateway.Local(d.tunnel, d.network, d.as).Serve(ctx, ln); err != nil {
-				r.log.Error("local socket ended", "socket", d.socket, "tunnel", d.tunnel, "error", err)
+				r.log.Error("local door ended", "door", d.place(), "tunnel", d.tunnel, "error", err)
 			}
 		})
 	}
 	return nil
 }
 
-// closeDoors closes the sockets that x does not have. It is called with reloading held.
+// closeDoors closes the doors that x does not have. It is called with reloading held.
 func (r *Relay) closeDoors(x *rules) {
 	wanted := map[door]bool{}
 	for _, d := range x.doors() {
@@ -71,6 +74,24 @@ func (r *Relay) closeDoors(x *rules) {
 			delete(r.doors, d)
 		}
 	}
+}
+
+// place names the door for people.
+func (d door) place() string {
+	if d.socket != "" {
+		return d.socket
+	}
+	return d.address.String()
+}
+
+func (d door) listen(ctx context.Context) (net.Listener, error) {
+	if d.socket != "" {
+		return listenUnix(ctx, d.socket)
+	}
+	// A caller that is gone without a word gives its place back within 30 s. Go sets TCP_NODELAY by itself.
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
+	lc.SetMultipathTCP(false) // it knows fewer socket options, and on one host it has no second way
+	return lc.Listen(ctx, "tcp", d.address.String())
 }
 
 // listenUnix listens on path for this user and group alone, replacing a socket that a process left behind.

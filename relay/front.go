@@ -30,8 +30,8 @@ func (r *Relay) newFront(ctx context.Context, file *config.Relay) (*front.Front,
 		Address: file.Listen.String(),
 		Agents:  certs.ServerConfig(r.source, nil, r.authorizeLink),
 		Callers: certs.CallerConfig(r.source, r.serverCert(), nil),
-		Agent:   r.serveAgent, Caller: r.gateway, Log: r.log,
-		Link: r.linkConfig(file), ProxyFrom: file.ProxyProtocol, StatelessResetKey: key, DrainTimeout: file.DrainTimeout,
+		Agent:   r.serveAgent, Lane: r.serveLane, Caller: r.gateway, Follow: r.follow, Shook: r.metrics.shook, Log: r.log,
+		Congestion: file.Congestion, Link: r.linkConfig(file), ProxyFrom: file.ProxyProtocol, StatelessResetKey: key, DrainTimeout: file.DrainTimeout,
 		Strangers: r.strangers, QUICUnvalidated: limits.QUICUnvalidated, HandshakeTimeout: limits.HandshakeTimeout,
 		HeaderReadTimeout: limits.HeaderReadTimeout, IdleTimeout: limits.IdleTimeout, HeaderBytes: limits.HeaderBytes,
 	})
@@ -78,7 +78,7 @@ func (r *Relay) serverCert() func() (*tls.Certificate, error) {
 // proof translates what the connection has shown for the gateway.
 func proof(ctx context.Context) gateway.Proof {
 	c := front.FromContext(ctx)
-	return gateway.Proof{Peer: c.Peer, Source: c.Source, Proved: c.Proved}
+	return gateway.Proof{Peer: c.Peer, Source: c.Source, Curve: c.Curve, Proved: c.Proved}
 }
 
 // resetKey keeps QUIC's stateless-reset key over restarts, so that a relay that has lost a connection says so instead

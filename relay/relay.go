@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/fairlead/fairlead/certs/sources"
+	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/relay/internal/config"
@@ -34,46 +36,54 @@ type Relay struct {
 	cfg       Config
 	log       *slog.Logger
 	name      string // for people
-	source    *source
+	source    *sources.Rebased
 	registry  *registry.Registry
 	gateway   *gateway.Gateway
 	strangers *limit.Gate
 	metrics   *metrics
+	bans      bans
+	links     *standing.Keeper // of agents
+	callers   *standing.Keeper // of callers' connections
 
 	current   atomic.Pointer[rules]
 	stops     context.Context // ends when the relay begins to stop; set by Run before anybody connects
 	listening atomic.Bool
 	stopping  atomic.Bool
+	udp       atomic.Pointer[Buffers] // of the port, once it is open
 
 	// reloading serialises reloads and guards: the fields below.
 	reloading sync.Mutex
 	digest    [32]byte        // of the file as it was last read, good or not
 	life      context.Context // of rules; set by Run
 	doors     map[door]context.CancelFunc
-	running   sync.WaitGroup // rules and doors
+	running   sync.WaitGroup // rules, doors and lanes
 }
 
-// Check reads a configuration and everything that it names exactly as New does, and returns what is wrong.
-func Check(file string) error {
-	_, err := load(file, slog.New(slog.DiscardHandler))
+// Check reads a configuration and everything that it names exactly as New does, and returns what is wrong. It blocks as New
+// does.
+func Check(ctx context.Context, file string) error {
+	_, err := load(ctx, file, slog.New(slog.DiscardHandler))
 	return err
 }
 
-// New reads the configuration. It opens no socket; Run does.
-func New(cfg Config) (*Relay, error) {
+// New reads the configuration. It opens no socket; Run does. Where the identity comes from the Workload API it waits for
+// that until ctx ends.
+func New(ctx context.Context, cfg Config) (*Relay, error) {
 	digest, err := digestOf(cfg.File)
 	if err != nil {
 		return nil, err
 	}
-	first, err := load(cfg.File, cfg.Log)
+	first, err := load(ctx, cfg.File, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{cfg: cfg, log: cfg.Log, digest: digest, source: newSource(first.pem), doors: map[door]context.CancelFunc{}}
+	r := &Relay{cfg: cfg, log: cfg.Log, digest: digest, source: sources.NewRebased(first.source), doors: map[door]context.CancelFunc{}}
 	if r.name, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("finding the relay's name: %w", err)
 	}
-	if err := first.decide(r.source); err != nil {
+	r.bans = noBans{}
+	r.links, r.callers = r.newLinks(), r.newCallers()
+	if err := first.decide(r.source, r.bans.Check); err != nil {
 		return nil, err
 	}
 	r.current.Store(first)

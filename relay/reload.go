@@ -26,6 +26,9 @@ func (r *Relay) reload() error {
 	return nil
 }
 
+// reloadTimeout bounds the wait for an identity that a new configuration names.
+const reloadTimeout = 10 * time.Second
+
 func (r *Relay) take() error {
 	if r.life == nil || r.stopping.Load() {
 		return errors.New("the relay is not running")
@@ -35,7 +38,9 @@ func (r *Relay) take() error {
 		return err
 	}
 	r.digest = digest
-	next, err := load(r.cfg.File, r.log)
+	opening, cancel := context.WithTimeout(r.life, reloadTimeout)
+	defer cancel()
+	next, err := load(opening, r.cfg.File, r.log)
 	if err != nil {
 		return err
 	}
@@ -43,7 +48,7 @@ func (r *Relay) take() error {
 	if err := restartOnly(old.file, next.file); err != nil {
 		return fmt.Errorf("%s: %w", r.cfg.File, err)
 	}
-	if err := next.decide(r.source); err != nil {
+	if err := next.decide(r.source, r.bans.Check); err != nil {
 		return err
 	}
 	next.tokens.Adopt(old.tokens)
@@ -51,20 +56,27 @@ func (r *Relay) take() error {
 		return err
 	}
 	// Nothing fails from here on.
-	r.source.swap(next.pem)
+	r.source.Swap(next.source)
 	r.start(next)
 	r.current.Store(next)
 	r.registry.Reload(next.owns)
+	r.judge()
 	r.closeDoors(next)
 	old.stop()
 	return nil
+}
+
+// judge looks anew at everybody who is connected: the configuration or the bans have changed.
+func (r *Relay) judge() {
+	r.links.Judge()
+	r.callers.Judge()
 }
 
 // start follows the files and the keys of x until it is replaced or the relay stops. It is called with reloading held.
 func (r *Relay) start(x *rules) {
 	ctx, stop := context.WithCancel(r.life)
 	x.stop = stop
-	r.running.Go(func() { _ = x.pem.Run(ctx) })    // returns nil
+	r.running.Go(func() { _ = x.source.Run(ctx) }) // returns nil
 	r.running.Go(func() { _ = x.tokens.Run(ctx) }) // returns nil
 }
 

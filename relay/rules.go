@@ -8,11 +8,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
-	"github.com/fairlead/fairlead/certs/pemsource"
 	"github.com/fairlead/fairlead/certs/secretfile"
+	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/config"
 	"github.com/fairlead/fairlead/relay/internal/policy"
@@ -23,7 +24,7 @@ import (
 type rules struct {
 	file   *config.Relay
 	table  *tunnel.Table
-	pem    *pemsource.Source
+	source sources.Source
 	tokens *bearer.Verifier
 	gate   *policy.Gate // set by decide
 
@@ -31,7 +32,7 @@ type rules struct {
 }
 
 // load is the one way in which a configuration is read: by run, check and reload.
-func load(path string, log *slog.Logger) (*rules, error) {
+func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 	file, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -52,10 +53,13 @@ func load(path string, log *slog.Logger) (*rules, error) {
 	if r.table, err = tunnel.NewTable(file.Tunnels); err != nil {
 		return nil, err
 	}
-	if r.pem, err = pemsource.New(pemsource.Config{CertFile: file.Identity.Cert, KeyFile: file.Identity.Key, Bundles: file.Trust, Log: log}); err != nil {
+	r.source, err = sources.Open(ctx, sources.Config{Cert: file.Identity.Cert, Key: file.Identity.Key, WorkloadAPI: file.Identity.WorkloadAPI,
+		JWT: slices.ContainsFunc(file.Tokens, bearer.Issuer.IsTrustDomain), Bundles: file.Trust, StateDir: file.StateDir, Log: log})
+	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
-	r.tokens, err = bearer.New(bearer.Config{Issuers: file.Tokens, Leeway: file.Limits.ClockLeeway, Grace: file.Limits.JWKSGrace, Log: log})
+	r.tokens, err = bearer.New(bearer.Config{Issuers: file.Tokens, Leeway: file.Limits.ClockLeeway, Grace: file.Limits.JWKSGrace,
+		Bundle: sources.JWTBundles(r.source), Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
@@ -64,12 +68,12 @@ func load(path string, log *slog.Logger) (*rules, error) {
 			return nil, fmt.Errorf("server_certificate: %w", err)
 		}
 	}
-	return r, r.decide(r.pem)
+	return r, r.decide(r.source, noBans{}.Check)
 }
 
-// decide makes the gate, which judges SVIDs by source.
-func (r *rules) decide(source certs.Source) (err error) {
-	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Tokens: r.tokens})
+// decide makes the gate, which judges SVIDs by source and bans.
+func (r *rules) decide(source certs.Source, banned func(certs.Identity) error) (err error) {
+	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Banned: banned, RequirePQ: r.file.RequirePQ, Tokens: r.tokens})
 	return err
 }
 
@@ -121,6 +125,7 @@ func restartOnly(old, next *config.Relay) error {
 	differs("control", old.Control == next.Control)
 	differs("state_dir", old.StateDir == next.StateDir)
 	differs("drain_timeout", old.DrainTimeout == next.DrainTimeout)
+	differs("require_pq", old.RequirePQ == next.RequirePQ)
 	differs("limits", old.Limits == next.Limits)
 	differs("server_certificate", (old.ServerCertificate == nil) == (next.ServerCertificate == nil))
 	if len(keys) > 0 {

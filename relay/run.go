@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/relay/internal/control"
 	"github.com/fairlead/fairlead/relay/internal/ops"
 )
@@ -26,6 +27,10 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer stop()
 	context.AfterFunc(side, stop) // a listener that fails ends the relay
 	group.Go(func() error { r.watchFile(life); return nil })
+	group.Go(func() error { r.registry.Run(life); return nil })
+	group.Go(func() error { r.links.Run(side); return nil }) // links are judged while they drain, too
+	group.Go(func() error { r.callers.Run(side); return nil })
+	group.Go(func() error { certs.WatchExpiry(side, r.source, r.log); return nil })
 	err := r.servePort(life)
 	stop()
 	r.registry.Wait()
@@ -55,6 +60,8 @@ func (r *Relay) servePort(life context.Context) error {
 		r.gateway.Drain()
 		r.log.Info("relay drains", "timeout", file.DrainTimeout)
 	})()
+	b := port.Buffers()
+	r.udp.Store(&Buffers{Wanted: b.Wanted, Receive: b.Receive, Send: b.Send, Short: max(0, b.Wanted-min(b.Receive, b.Send))})
 	r.listening.Store(true)
 	return port.Run(life)
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/fairlead/fairlead/relay/internal/config"
@@ -18,11 +19,20 @@ type Status struct {
 	Version  string    `json:"version"`
 	SPIFFEID string    `json:"spiffe_id"`
 	NotAfter time.Time `json:"not_after"` // of the SVID
+	Expiries []Expiry  `json:"expiries"`  // of all that must be renewed, the SVID too
 	Listen   string    `json:"listen"`
 	Draining bool      `json:"draining"`
 	Unproved int       `json:"unproved_connections"`
+	UDP      *Buffers  `json:"udp_buffers,omitempty"` // once the port is open
 	Links    []Link    `json:"links"`
 	Tunnels  []Tunnel  `json:"tunnels"`
+}
+
+// Expiry is when something has to be renewed by.
+type Expiry struct {
+	Kind     string    `json:"kind"` // svid or bundle
+	Name     string    `json:"name"` // the SPIFFE ID or trust domain
+	NotAfter time.Time `json:"not_after"`
 }
 
 // Tunnel is one tunnel of the relay's file.
@@ -30,29 +40,36 @@ type Tunnel struct {
 	Name     string   `json:"name"`
 	Protocol string   `json:"protocol"`
 	Hosts    []string `json:"hosts"`
-	Links    int      `json:"links"` // that serve it
-	Up       int      `json:"up"`    // of them, whose backend is up and which are not suspect
+	Agents   int      `json:"agents"` // processes that serve it, each over several links
+	Up       int      `json:"up"`     // of them, those that answer and whose backend is up
+}
+
+// Buffers are what the kernel gave the UDP socket, in bytes; Short is what is missing of Wanted in the smaller one.
+type Buffers struct {
+	Wanted  int `json:"wanted"`
+	Receive int `json:"receive"`
+	Send    int `json:"send"`
+	Short   int `json:"short"`
 }
 
 // Status returns a snapshot.
 func (r *Relay) Status() Status {
 	x := r.current.Load()
 	s := Status{Name: r.name, Version: r.cfg.Version, SPIFFEID: r.source.ID().String(), Listen: x.file.Listen.String(),
-		Draining: r.stopping.Load(), Unproved: r.strangers.Unproved(), Links: r.registry.Snapshot()}
+		Draining: r.stopping.Load(), Unproved: r.strangers.Unproved(), UDP: r.udp.Load(), Links: r.registry.Snapshot()}
 	if cert, err := r.source.Certificate(); err == nil {
 		s.NotAfter = cert.Leaf.NotAfter
 	}
+	for _, e := range r.source.Expiries() {
+		s.Expiries = append(s.Expiries, Expiry{e.Kind, e.Name, e.Until})
+	}
+	slices.SortFunc(s.Expiries, func(a, b Expiry) int { return a.NotAfter.Compare(b.NotAfter) })
 	for _, t := range x.table.All() {
 		row := Tunnel{Name: string(t.Name), Protocol: t.Network.String()}
 		for _, h := range t.Hosts {
 			row.Hosts = append(row.Hosts, string(h))
 		}
-		for _, l := range r.registry.Candidates(t.Name) {
-			row.Links++
-			if l.Up(t.Name) && !l.Suspect() {
-				row.Up++
-			}
-		}
+		row.Agents, row.Up = r.registry.Agents(t.Name)
 		s.Tunnels = append(s.Tunnels, row)
 	}
 	return s

@@ -1,5 +1,5 @@
 // Package bearer verifies bearer tokens: JWTs of several issuers, whose keys come from a file, a JWKS URL or OpenID
-// discovery. It is the only importer of golang-jwt and jwkset.
+// discovery, and JWT-SVIDs of several trust domains, whose keys come from their bundles. It is the only importer of golang-jwt and jwkset.
 //
 // It does not find the token in a request, does not say what a token allows, and knows no opaque tokens. No URL is ever
 // taken from a token, and no error ever contains one.
@@ -14,17 +14,22 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead/fairlead/certs"
 )
 
 // Config makes a Verifier. The zero value of each field but Issuers means its default.
 type Config struct {
-	Issuers    []Issuer      // each URL once
-	Leeway     time.Duration // for exp, nbf and iat; default 30 s
-	TTL        time.Duration // how long fetched keys are fresh, and the pace of refreshing them; default 5 min
-	Grace      time.Duration // how long after TTL stale keys still serve when no fetch succeeds; default 1 h
-	FilePoll   time.Duration // how often key files are read again; default 5 s
-	HTTPClient *http.Client  // its Transport is used; redirects are refused and time is limited here anyway
-	Log        *slog.Logger  // default: discarded
+	Issuers  []Issuer      // each URL once
+	Leeway   time.Duration // for exp, nbf and iat; default 30 s
+	TTL      time.Duration // how long fetched keys are fresh, and the pace of refreshing them; default 5 min
+	Grace    time.Duration // how long after TTL stale keys still serve when no fetch succeeds; default 1 h
+	FilePoll time.Duration // how often key files are read again; default 5 s
+	// Bundle returns the keys for JWT-SVIDs of a trust domain as a JWK set, for issuers that have no JWKS of their own: the
+	// Workload API's, say. It does not block. Nil: there are none.
+	Bundle     func(certs.TrustDomain) ([]byte, error)
+	HTTPClient *http.Client // its Transport is used; redirects are refused and time is limited here anyway
+	Log        *slog.Logger // default: discarded
 }
 
 func (c Config) withDefaults() Config {

@@ -67,7 +67,7 @@ func FuzzParseKeySet(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		set, err := parseKeySet(b)
+		set, err := parseKeySet(b, false)
 		if err != nil {
 			return
 		}

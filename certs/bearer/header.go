@@ -81,7 +81,7 @@ func (u *unverified) readHeader(header map[string]any) error {
 	}
 	u.typ = strings.ToLower(u.typ) // a media type: RFC 7515 §4.1.9
 	switch u.typ {
-	case "", "jwt", "at+jwt":
+	case "", "jwt", "at+jwt", "jose": // the last one is of JWT-SVIDs alone, which checkKind knows
 		return nil
 	}
 	return invalid(ReasonType, "typ "+quote(u.typ)+" is not JWT or at+jwt")

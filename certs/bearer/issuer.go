@@ -14,19 +14,22 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/fairlead/fairlead/certs"
 )
 
 // An Issuer is whose tokens are taken, and what is wanted of them.
 type Issuer struct {
-	URL        string   // what iss says, byte for byte
+	URL        string   // what iss says, byte for byte; spiffe://<trust domain>: JWT-SVIDs of that trust domain
 	Audiences  []string // aud names one of these; at least one
-	JWKS       string   // file path, or URL: https, or http to loopback; "": OpenID discovery at URL
+	JWKS       string   // file path, or URL: https, or http to loopback; "": OpenID discovery at URL, of a trust domain Config.Bundle
 	Algorithms []string // of Algorithms(); none: all of them
 }
 
 // issuer holds the keys of one Issuer.
 type issuer struct {
 	conf   Issuer
+	svid   certs.TrustDomain                       // whose JWT-SVIDs these are; zero: an issuer of other tokens
 	remote bool                                    // keys come by network, and grow stale
 	load   func(context.Context) (document, error) // gets the key set
 	parser *jwt.Parser                             // safe for concurrent use
@@ -66,15 +69,26 @@ func newIssuer(conf Issuer, config Config, client *http.Client) (*issuer, error)
 	if err := checkIssuer(conf); err != nil {
 		return nil, err
 	}
+	svid, err := trustDomainOf(&conf)
+	if err != nil {
+		return nil, err
+	}
 	i := &issuer{
 		conf:   conf,
-		parser: newParser(conf, config.Leeway),
+		svid:   svid,
+		parser: newParser(conf, svid, config.Leeway),
 		ttl:    config.TTL,
 		grace:  config.Grace,
 		poll:   config.FilePoll,
 		log:    config.Log.With("issuer", conf.URL),
 	}
 	switch {
+	case !svid.IsZero():
+		i.load, err = bundleOf(conf, svid, config.Bundle)
+		if err != nil {
+			return nil, err
+		}
+		return i, i.refresh(context.Background()) // reads a file or memory: nothing to cancel
 	case conf.JWKS == "":
 		i.remote = true
 		i.load = func(ctx context.Context) (document, error) { return discover(ctx, client, conf.URL) }
@@ -129,7 +143,7 @@ func (i *issuer) keysFor(ctx context.Context, kid, alg string) (*keySet, error) 
 	if err != nil {
 		return nil, err
 	}
-	if len(set.find(kid, alg)) == 0 && i.remote && kid != "" && !set.has(kid) {
+	if len(set.find(kid, alg)) == 0 && (i.remote || !i.svid.IsZero()) && kid != "" && !set.has(kid) {
 		// Not under the call's own context: whoever hangs up early would take the fetch from everybody else.
 		// How it went shows in the set, and is logged where the load ran.
 		_ = i.attempt(context.WithoutCancel(ctx), minGap)

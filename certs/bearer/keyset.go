@@ -17,6 +17,9 @@ const (
 	maxRSA  = 8192 // bits; more is a way to burn our CPU
 )
 
+// useJWTSVID marks the keys in a SPIFFE bundle that verify JWT-SVIDs (SPIFFE Trust Domain and Bundle, §4.2.2).
+const useJWTSVID jwkset.USE = "jwt-svid"
+
 // A keySet is the public keys of one issuer; it does not change. Its address is its version: the same keys fetched
 // again keep theirs.
 type keySet struct{ keys []key }
@@ -30,7 +33,7 @@ type key struct {
 // parseKeySet reads a JWK set. What an issuer must never publish, or what shows that this is no JWK set, refuses the
 // whole of it, so that the old keys stay: private keys, HMAC keys, weak RSA, nothing usable. Keys for other purposes
 // and of kinds that we do not use are passed over.
-func parseKeySet(b []byte) (*keySet, error) {
+func parseKeySet(b []byte, svid bool) (*keySet, error) {
 	var doc struct {
 		Keys []jwkset.JWKMarshal `json:"keys"`
 	}
@@ -42,7 +45,7 @@ func parseKeySet(b []byte) (*keySet, error) {
 	}
 	set := &keySet{}
 	for i, m := range doc.Keys {
-		k, use, err := parseKey(m)
+		k, use, err := parseKey(m, svid)
 		if err != nil {
 			return nil, fmt.Errorf("key %d (kid %s): %w", i+1, quote(m.KID), err)
 		}
@@ -56,13 +59,13 @@ func parseKeySet(b []byte) (*keySet, error) {
 	return set, nil
 }
 
-func parseKey(m jwkset.JWKMarshal) (k key, use bool, err error) {
+func parseKey(m jwkset.JWKMarshal, svid bool) (k key, use bool, err error) {
 	switch {
 	case m.KTY == jwkset.KtyOct || m.K != "":
 		return key{}, false, errors.New("a symmetric key has no place in a public key set")
 	case m.D != "" || m.P != "" || m.Q != "" || m.DP != "" || m.DQ != "" || m.QI != "" || len(m.OTH) > 0:
 		return key{}, false, errors.New("a private key has no place in a public key set")
-	case m.USE != "" && m.USE != jwkset.UseSig,
+	case m.USE != "" && m.USE != jwkset.UseSig && !(svid && m.USE == useJWTSVID),
 		len(m.KEYOPS) > 0 && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify):
 		return key{}, false, nil
 	}

@@ -141,7 +141,7 @@ func (i *issuer) store(body []byte) error {
 	if before := i.snapshot.Load(); before != nil && bytes.Equal(before.sum[:], next.sum[:]) {
 		next.keys = before.keys // the same pointer: cached verdicts stay
 	} else {
-		keys, err := parseKeySet(body)
+		keys, err := parseKeySet(body, !i.svid.IsZero())
 		if err != nil {
 			return err
 		}

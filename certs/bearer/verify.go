@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/fairlead/fairlead/certs"
 )
 
 // Verify judges a compact JWT. The error is an *InvalidError, or wraps ErrUnavailable, or is ctx's. It blocks only for
@@ -27,18 +30,17 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, ok := u.claims["iss"].(string)
-	if !ok || name == "" {
-		return nil, invalid(ReasonIssuer, "claim iss is missing")
-	}
-	iss := v.issuers[name]
-	if iss == nil {
-		return nil, invalid(ReasonIssuer, "issuer "+quote(name)+" is not configured")
+	iss, err := v.issuerOf(u)
+	if err != nil {
+		return nil, err
 	}
 	if !slices.Contains(iss.conf.Algorithms, u.alg) {
 		return nil, invalid(ReasonAlgorithm, "algorithm "+quote(u.alg)+" is not allowed for this issuer")
 	}
 	if err := checkShape(u); err != nil {
+		return nil, err
+	}
+	if err := iss.checkKind(u); err != nil {
 		return nil, err
 	}
 	set, err := iss.keysFor(ctx, u.kid, u.alg)
@@ -52,8 +54,29 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
+	token.Issuer = iss.conf.URL // which a JWT-SVID need not say
 	v.cache.put(sum, &entry{token: token, issuer: iss, keys: set}, time.Now())
 	return token, nil
+}
+
+// issuerOf finds the issuer that a token claims. A JWT-SVID is its subject's trust domain's, whatever iss says; another
+// token may not pass for one, since its issuer is found by iss first.
+func (v *Verifier) issuerOf(u *unverified) (*issuer, error) {
+	name, _ := u.claims["iss"].(string)
+	if iss := v.issuers[name]; iss != nil && iss.svid.IsZero() {
+		return iss, nil
+	}
+	if sub, _ := u.claims["sub"].(string); strings.HasPrefix(sub, svidScheme) {
+		if td, err := certs.ParseID(sub); err == nil {
+			if iss := v.issuers[svidScheme+td.TrustDomain().Name()]; iss != nil {
+				return iss, nil
+			}
+		}
+	}
+	if name == "" {
+		return nil, invalid(ReasonIssuer, "claim iss is missing")
+	}
+	return nil, invalid(ReasonIssuer, "issuer "+quote(name)+" is not configured")
 }
 
 // check has golang-jwt verify the signature and what it is good at: iss, aud, exp, nbf and iat.
@@ -85,11 +108,15 @@ func (i *issuer) check(raw string, keys []jwt.VerificationKey) error {
 	return invalid(ReasonMalformed, "not a JWT that can be read") // the library's text may quote the token
 }
 
-func newParser(conf Issuer, leeway time.Duration) *jwt.Parser {
+func newParser(conf Issuer, svid certs.TrustDomain, leeway time.Duration) *jwt.Parser {
+	issuer := jwt.WithIssuer(conf.URL)
+	if !svid.IsZero() {
+		issuer = func(*jwt.Parser) {} // checkKind looks at the subject instead
+	}
 	return jwt.NewParser(
+		issuer,
 		jwt.WithValidMethods(conf.Algorithms),
 		jwt.WithStrictDecoding(),
-		jwt.WithIssuer(conf.URL),
 		jwt.WithAudience(conf.Audiences...),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),

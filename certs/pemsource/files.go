@@ -48,11 +48,13 @@ func readStable(config Config, before *state) (*files, error) {
 
 func readAll(config Config) (f *files, err error) {
 	f = &files{bundles: make(map[certs.TrustDomain][]byte, len(config.Bundles))}
-	if f.cert, err = readFile(config.CertFile); err != nil {
-		return nil, err
-	}
-	if f.key, err = secretfile.Read(config.KeyFile, maxFile); err != nil {
-		return nil, err
+	if config.CertFile != "" {
+		if f.cert, err = readFile(config.CertFile); err != nil {
+			return nil, err
+		}
+		if f.key, err = secretfile.Read(config.KeyFile, maxFile); err != nil {
+			return nil, err
+		}
 	}
 	hash := sha256.New()
 	add := func(b []byte) {
@@ -100,8 +102,7 @@ func readFile(path string) ([]byte, error) {
 
 // parseBundle reads CA certificates in PEM. Anything else between BEGIN and END is a mistake, and a leaf among the roots
 // would be believed as it stands.
-func parseBundle(b []byte) (*x509.CertPool, error) {
-	pool := x509.NewCertPool()
+func parseBundle(b []byte) (roots []*x509.Certificate, err error) {
 	found := 0
 	for {
 		var block *pem.Block
@@ -119,10 +120,10 @@ func parseBundle(b []byte) (*x509.CertPool, error) {
 		if !c.IsCA {
 			return nil, fmt.Errorf("certificate %d is not of a CA", found)
 		}
-		pool.AddCert(c)
+		roots = append(roots, c)
 	}
 	if found == 0 || bytes.Contains(b, []byte("-----BEGIN")) {
 		return nil, errors.New("CA certificates in PEM are expected, and nothing cut short")
 	}
-	return pool, nil
+	return roots, nil
 }

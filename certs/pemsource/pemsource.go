@@ -1,5 +1,5 @@
-// Package pemsource is a certs.Source from PEM files: an SVID with its key, and a bundle a trust domain. It follows the
-// files' contents, so that whoever renews them needs to tell nobody.
+// Package pemsource is a certs.Source from PEM files: an SVID with its key, and a bundle a trust domain; or bundles alone.
+// It follows the files' contents, so that whoever renews them needs to tell nobody.
 //
 // It does not ask anybody for certificates, and it does not end links whose SVID has run out.
 package pemsource
@@ -20,7 +20,7 @@ import (
 
 // Config names the files. Symlinks are followed at every reading, as Kubernetes swaps them.
 type Config struct {
-	CertFile string                       // the SVID, its leaf first, then its intermediates
+	CertFile string                       // the SVID, its leaf first, then its intermediates; "" with KeyFile: bundles alone
 	KeyFile  string                       // its private key: a secret file
 	Bundles  map[certs.TrustDomain]string // roots, one file a trust domain
 	Poll     time.Duration                // how often Run reads the files; default 2 s
@@ -37,7 +37,10 @@ type Source struct {
 	fault string // the last reload's error, "" after a success: each is logged once
 }
 
-var _ certs.Source = (*Source)(nil)
+// ErrNoSVID is Certificate's of a source of bundles alone.
+var ErrNoSVID = errors.New("no SVID among these files")
+
+var _ certs.Expiring = (*Source)(nil)
 
 // New reads all the files. It wants what Reload wants.
 func New(config Config) (*Source, error) {
@@ -48,7 +51,7 @@ func New(config Config) (*Source, error) {
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	if config.CertFile == "" || config.KeyFile == "" {
+	if (config.CertFile == "") != (config.KeyFile == "") || config.CertFile == "" && len(config.Bundles) == 0 {
 		return nil, errors.New("a certificate file and a key file are expected")
 	}
 	s := &Source{config: config}
@@ -99,6 +102,10 @@ func (s *Source) poll(ctx context.Context) {
 		log.WarnContext(ctx, "identity files are no good, the old ones stay", "error", s.fault)
 	case changed:
 		now := s.state.Load()
+		if now.cert == nil {
+			log.InfoContext(ctx, "bundles reloaded", "generation", now.generation)
+			return
+		}
 		log.InfoContext(ctx, "identity reloaded", "spiffe_id", now.id.String(),
 			"not_after", now.cert.Leaf.NotAfter, "generation", now.generation)
 	case err == nil && before != "":
@@ -129,3 +136,6 @@ func (s *Source) Roots(td certs.TrustDomain) (*x509.CertPool, error) { return s.
 
 // Generation implements certs.Source.
 func (s *Source) Generation() uint64 { return s.state.Load().Generation() }
+
+// Expiries implements certs.Expiring.
+func (s *Source) Expiries() []certs.Expiry { return s.state.Load().expiries() }

@@ -14,14 +14,20 @@ import (
 // A state is what one reading of the files gave; it does not change. It is a certs.Source of its own, so that a new SVID
 // is verified against the new bundles before anybody sees either.
 type state struct {
-	cert       *tls.Certificate
+	cert       *tls.Certificate // nil: bundles alone
 	id         certs.ID
 	roots      map[certs.TrustDomain]*x509.CertPool
+	bundles    map[certs.TrustDomain][]*x509.Certificate // what is in roots
 	sum        [sha256.Size]byte
 	generation uint64
 }
 
-func (s *state) Certificate() (*tls.Certificate, error) { return s.cert, nil }
+func (s *state) Certificate() (*tls.Certificate, error) {
+	if s.cert == nil {
+		return nil, ErrNoSVID
+	}
+	return s.cert, nil
+}
 
 func (s *state) ID() certs.ID { return s.id }
 
@@ -43,11 +49,19 @@ func load(config Config, before *state) (*state, error) {
 	if before != nil && f.sum == before.sum {
 		return before, nil
 	}
-	s := &state{sum: f.sum, roots: make(map[certs.TrustDomain]*x509.CertPool, len(f.bundles))}
+	s := &state{sum: f.sum, roots: make(map[certs.TrustDomain]*x509.CertPool, len(f.bundles)),
+		bundles: make(map[certs.TrustDomain][]*x509.Certificate, len(f.bundles))}
 	for td, pem := range f.bundles {
-		if s.roots[td], err = parseBundle(pem); err != nil {
+		if s.bundles[td], err = parseBundle(pem); err != nil {
 			return nil, fmt.Errorf("bundle of %s, %s: %w", td, config.Bundles[td], err)
 		}
+		s.roots[td] = x509.NewCertPool()
+		for _, c := range s.bundles[td] {
+			s.roots[td].AddCert(c)
+		}
+	}
+	if config.CertFile == "" {
+		return s, nil
 	}
 	cert, err := tls.X509KeyPair(f.cert, f.key)
 	if err != nil {
@@ -80,4 +94,15 @@ func (s *state) checkOwn() error {
 	}
 	s.id, err = certs.LeafID(s.cert.Leaf)
 	return err
+}
+
+func (s *state) expiries() []certs.Expiry {
+	var all []certs.Expiry
+	if s.cert != nil {
+		all = append(all, certs.SVIDExpiry(s.id, s.cert.Leaf))
+	}
+	for td, roots := range s.bundles {
+		all = append(all, certs.BundleExpiry(td, roots))
+	}
+	return all
 }

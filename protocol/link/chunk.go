@@ -61,6 +61,12 @@ func ParseChunkHeader(b [ChunkHeaderSize]byte) (ChunkHeader, error) {
 // AppendData appends a data chunk; len(p) must be 1 to MaxChunkData.
 func AppendData(b, p []byte) []byte { return append(appendHeader(b, ChunkData, len(p)), p...) }
 
+// PutDataHeader makes b a data chunk: its first ChunkHeaderSize bytes are overwritten, the rest is the payload.
+func PutDataHeader(b []byte) {
+	n := len(b) - ChunkHeaderSize
+	b[0], b[1], b[2], b[3] = byte(ChunkData), byte(n>>16), byte(n>>8), byte(n)
+}
+
 // AppendEnd appends an end chunk.
 func AppendEnd(b []byte) []byte { return appendHeader(b, ChunkEnd, 0) }
 

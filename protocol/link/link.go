@@ -83,6 +83,38 @@ type Stream interface {
 	SetWriteDeadline(t time.Time) error
 }
 
+// A ChunkWriter is a Stream that takes its bytes in a buffer with room for a chunk's header in front, so that nobody
+// needs to copy them.
+type ChunkWriter interface {
+	// WriteChunk writes b[ChunkHeaderSize:], at most MaxChunk bytes, as Write does, and may overwrite what stands in
+	// front of it.
+	WriteChunk(b []byte) (int, error)
+	MaxChunk() int
+}
+
+// A Finisher is a Stream that can say its end together with its last bytes, and knows whether its peer has.
+type Finisher interface {
+	// Finish is Write and then CloseWrite, in one go where the link can.
+	Finish(p []byte) (int, error)
+	// Ended reports, without waiting, that the next Read returns io.EOF.
+	Ended() bool
+	// CloseSoon is CloseWrite for a stream whose peer has ended and waits for nothing: the end may leave together
+	// with what the link sends next, a second later at most.
+	CloseSoon() error
+}
+
+// Finish is Write and then CloseWrite, in one go where st can.
+func Finish(st Stream, p []byte) (int, error) {
+	if f, ok := st.(Finisher); ok {
+		return f.Finish(p)
+	}
+	n, err := st.Write(p)
+	if err == nil {
+		err = st.CloseWrite()
+	}
+	return n, err
+}
+
 // CodeCanceled is the code of a reset that is no fault: protocol.Canceled.
 const CodeCanceled = 96
 

@@ -36,6 +36,12 @@ func Splice(ctx context.Context, a, b Duplex) (aToB, bToA int64, err error) {
 		})
 	}
 	stop := context.AfterFunc(ctx, func() { fail(context.Cause(ctx)) })
+	for _, d := range []Duplex{a, b} { // which both copies may not notice, stuck in a Write to the other one
+		if s, ok := d.(Breaker); ok {
+			s.OnBreak(fail)
+			defer s.OnBreak(nil)
+		}
+	}
 	carry := func(dst, src Duplex, n *int64) {
 		var err error
 		if *n, err = copyBytes(dst, src); err == nil {
@@ -46,24 +52,83 @@ func Splice(ctx context.Context, a, b Duplex) (aToB, bToA int64, err error) {
 		}
 	}
 	wg.Go(func() { carry(b, a, &aToB) })
-	wg.Go(func() { carry(a, b, &bToA) })
+	carry(a, b, &bToA)
 	wg.Wait()
 	stop()
 	once.Do(func() {}) // waits for a fail that ctx began, and keeps a later one from touching a and b
 	return aToB, bToA, first
 }
 
-// copySize is in bytes; two buffers an open call, so they are not larger.
-const copySize = 2 * WriteSize
+// A direction starts, and rests, with the small buffer: an idle call must not hold much. While it is busy it has the
+// large one.
+const (
+	smallCopy = 2 << 10
+	largeCopy = ChunkHeaderSize + MaxChunkData
+)
 
-// copyBuffers hold what is on its way through Splice.
-var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallCopy]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeCopy]byte) }}
+)
 
-func copyBytes(dst io.Writer, src io.Reader) (int64, error) {
-	buf := copyBuffers.Get().(*[copySize]byte)
-	defer copyBuffers.Put(buf)
-	// The bare interfaces hide ReadFrom and WriteTo, which would allocate buffers of their own.
-	return io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf[:])
+// copyBytes is io.Copy with buffers that fit what comes, and without a copy where dst is a ChunkWriter.
+func copyBytes(dst io.Writer, src io.Reader) (total int64, err error) {
+	write, most := chunksOf(dst)
+	small := smallBuffers.Get().(*[smallCopy]byte)
+	defer smallBuffers.Put(small)
+	for {
+		n, err := copyOnce(write, src, small[:])
+		total += int64(n)
+		if err == nil && n == smallCopy-ChunkHeaderSize {
+			n, err = copyMany(write, src, most)
+			total += int64(n)
+		}
+		if errors.Is(err, io.EOF) {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+}
+
+// copyMany copies with the large buffer while much comes at a time.
+func copyMany(write func(b []byte) (int, error), src io.Reader, most int) (total int, err error) {
+	large := largeBuffers.Get().(*[largeCopy]byte)
+	defer largeBuffers.Put(large)
+	for {
+		n, err := copyOnce(write, src, large[:min(largeCopy, ChunkHeaderSize+most)])
+		total += n
+		if err != nil || n < smallCopy {
+			return total, err
+		}
+	}
+}
+
+// copyOnce copies what one Read brings. io.EOF is the source's end, and no error of the destination's.
+func copyOnce(write func(b []byte) (int, error), src io.Reader, buf []byte) (int, error) {
+	n, readErr := src.Read(buf[ChunkHeaderSize:])
+	if n > 0 {
+		k, err := write(buf[:ChunkHeaderSize+n])
+		if err == nil && k < n {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return k, err
+		}
+	}
+	return n, readErr
+}
+
+// chunksOf returns how dst is written to from a buffer with room for a chunk's header, and how much it takes at once.
+func chunksOf(dst io.Writer) (write func(b []byte) (int, error), most int) {
+	if c, ok := dst.(ChunkWriter); ok {
+		return c.WriteChunk, c.MaxChunk()
+	}
+	return func(b []byte) (int, error) { return dst.Write(b[ChunkHeaderSize:]) }, MaxChunkData
 }
 
 func resetCode(cause error) uint16 {

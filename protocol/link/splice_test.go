@@ -133,3 +133,22 @@ func TestSpliceNeverMakesACutLookLikeAnEndOverTCP(t *testing.T) {
 	}
 	<-done
 }
+
+// Neither copy notices by itself: one waits for the other side to take more, the other for it to say something.
+func TestSpliceHearsOfAResetWhileTheOtherSideTakesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left, a := joined(t)
+		b, right := joined(t)
+		done := spliceInBackground(t.Context(), a, b)
+		go func() { _, _ = left.Write(make([]byte, 64<<20)) }()
+		synctest.Wait() // all windows are full
+		left.Reset(9)
+		r := <-done
+		if reset, ok := errors.AsType[*link.ResetError](r.err); !ok || reset.Code != 9 {
+			t.Errorf("ended with %v, expected the reset", r.err)
+		}
+		if _, err := io.Copy(io.Discard, right); err == nil {
+			t.Error("the other side took the cut for an end")
+		}
+	})
+}

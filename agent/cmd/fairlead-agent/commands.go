@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"time"
 
 	"github.com/fairlead/fairlead/agent"
 )
@@ -41,6 +42,11 @@ type runCommand struct {
 	LogLevel  string `default:"info" help:"debug, info, warn or error."`
 }
 
+const (
+	identityTimeout = time.Minute      // for SPIRE's agent to start beside this process
+	checkTimeout    = 10 * time.Second // whoever checks waits
+)
+
 func (c *runCommand) Run(ctx context.Context, s streams) error {
 	log, err := newLogger(s.err, c.LogFormat, c.LogLevel)
 	if err != nil {
@@ -49,7 +55,9 @@ func (c *runCommand) Run(ctx context.Context, s streams) error {
 	slog.SetDefault(log)
 	// What still speaks to the older standard logger is net/http's client, and it quotes what servers send.
 	stdlog.SetOutput(io.Discard)
-	a, err := agent.New(agent.Config{File: c.Config, Version: version, Log: log})
+	opening, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	a, err := agent.New(opening, agent.Config{File: c.Config, Version: version, Log: log})
 	if err != nil {
 		return err
 	}
@@ -73,8 +81,10 @@ func (c *runCommand) Run(ctx context.Context, s streams) error {
 
 type checkCommand struct{ file }
 
-func (c *checkCommand) Run(s streams) error {
-	if err := agent.Check(c.Config); err != nil {
+func (c *checkCommand) Run(ctx context.Context, s streams) error {
+	opening, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := agent.Check(opening, c.Config); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.out, "%s: ok\n", c.Config)

@@ -38,6 +38,8 @@ type Backend struct {
 	timeout time.Duration
 	tls     *tls.Config // nil without TLS
 
+	header  time.Duration   // zero: none
+	pool    *pool           // nil where net/http keeps the connections
 	main    *http.Transport // nil where the backend cannot carry HTTP
 	upgrade *http.Transport // as main, but never HTTP/2; the same where that makes no difference
 }
@@ -63,7 +65,11 @@ func New(cfg Config) (*Backend, error) {
 		if header == 0 {
 			header = DefaultHeaderTimeout
 		}
-		b.main, b.upgrade = b.transports(max(header, 0))
+		b.header = max(header, 0)
+		b.main, b.upgrade = b.transports(b.header)
+		if canLook && (cfg.Address.scheme == "http" || cfg.Address.scheme == "unix") {
+			b.pool = new(pool)
+		}
 	}
 	return b, nil
 }
@@ -75,6 +81,9 @@ func (b *Backend) Address() Address { return b.addr }
 func (b *Backend) Close() {
 	if b.main == nil {
 		return
+	}
+	if b.pool != nil {
+		b.pool.close()
 	}
 	b.main.CloseIdleConnections()
 	b.upgrade.CloseIdleConnections()

@@ -105,7 +105,41 @@ func (c dyingConn) Write(p []byte) (int, error) {
 func TestARequestOfWhichNothingWasSentIsRepeated(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { io.Copy(w, req.Body) }))
 	t.Cleanup(s.Close)
-	b := to(t, Config{}, s.URL)
+	for name, b := range map[string]*Backend{"direct": to(t, Config{}, s.URL), "net/http": to(t, Config{}, s.URL)} {
+		t.Run(name, func(t *testing.T) {
+			kill := killer(b, name == "net/http")
+			for _, method := range []string{"GET", "POST"} {
+				if err := roundTrip(t, b, request(t, method, nil)); err != nil {
+					t.Fatal(err)
+				}
+				kill()
+				if err := roundTrip(t, b, request(t, method, nil)); err != nil {
+					t.Errorf("%s without body: got %v, want a second try", method, err)
+				}
+			}
+			// With a body too, as long as the dead connection took none of it.
+			kill()
+			resp, err := b.RoundTrip(request(t, "POST", struct{ io.Reader }{strings.NewReader("order")}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "order" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// killer returns what makes the next write on the kept connection fail.
+func killer(b *Backend, netHTTP bool) func() {
+	if !netHTTP && b.pool != nil {
+		return func() {
+			c := b.pool.idle[0]
+			c.Conn = dyingConn{c.Conn, new(true)}
+		}
+	}
+	b.pool = nil
 	var dead *bool
 	dial := b.main.DialContext
 	b.main.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -118,23 +152,5 @@ func TestARequestOfWhichNothingWasSentIsRepeated(t *testing.T) {
 		cc.Conn = dyingConn{cc.Conn, dead}
 		return cc, nil
 	}
-	for _, method := range []string{"GET", "POST"} {
-		if err := roundTrip(t, b, request(t, method, nil)); err != nil {
-			t.Fatal(err)
-		}
-		*dead = true
-		if err := roundTrip(t, b, request(t, method, nil)); err != nil {
-			t.Errorf("%s without body: got %v, want a second try", method, err)
-		}
-	}
-	// With a body too, as long as the dead connection took none of it.
-	*dead = true
-	resp, err := b.RoundTrip(request(t, "POST", struct{ io.Reader }{strings.NewReader("order")}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if got, err := io.ReadAll(resp.Body); err != nil || string(got) != "order" {
-		t.Errorf("got %q, %v", got, err)
-	}
+	return func() { *dead = true }
 }

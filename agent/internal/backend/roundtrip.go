@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync/atomic"
 )
@@ -21,9 +22,18 @@ const maxStale = 3
 // kept-alive one breaks, though the first may have been carried out. Repeating is the relay's decision: here a
 // request is repeated only when not one byte of it was sent.
 func (b *Backend) RoundTrip(req *http.Request) (*http.Response, error) {
+	return b.Exchange(req, nil)
+}
+
+// Exchange is RoundTrip, with informed (which may be nil) told of each informational response (1xx) but 101, in
+// a goroutine that may be another one and outlive the call.
+func (b *Backend) Exchange(req *http.Request, informed func(status int, header http.Header)) (*http.Response, error) {
 	t := b.main
-	if req.Header.Get("Upgrade") != "" {
+	switch {
+	case req.Header.Get("Upgrade") != "":
 		t = b.upgrade
+	case b.pool != nil:
+		return b.direct(req, informed)
 	}
 	u := *req.URL
 	u.Scheme, u.Host = "http", "backend"
@@ -32,7 +42,7 @@ func (b *Backend) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for tries := 0; ; tries++ {
 		a := &attempt{h2: b.addr.scheme == "h2c"}
-		out := req.WithContext(httptrace.WithClientTrace(req.Context(), a.trace()))
+		out := req.WithContext(httptrace.WithClientTrace(req.Context(), a.trace(informed)))
 		out.URL = &u
 		body := b.guardBody(out)
 		resp, err := t.RoundTrip(out)
@@ -97,8 +107,8 @@ type attempt struct {
 	foreign atomic.Bool // the response is another request's
 }
 
-func (a *attempt) trace() *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
+func (a *attempt) trace(informed func(status int, header http.Header)) *httptrace.ClientTrace {
+	t := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			a.got, a.reused = true, info.Reused
 			if tc, ok := info.Conn.(*tls.Conn); ok {
@@ -118,6 +128,13 @@ func (a *attempt) trace() *httptrace.ClientTrace {
 			}
 		},
 	}
+	if informed != nil {
+		t.Got1xxResponse = func(status int, header textproto.MIMEHeader) error {
+			informed(status, http.Header(header))
+			return nil
+		}
+	}
+	return t
 }
 
 // sent reports whether the backend may have seen the request. On a shared HTTP/2 connection others write too, so the

@@ -12,6 +12,8 @@ const (
 	idleConns = 64
 	// idleTimeout is below what servers commonly keep (60 s and more), so that this side is mostly the one to close.
 	idleTimeout = 30 * time.Second
+	// continueTimeout is how long a body with Expect: 100-continue waits for a backend that says nothing.
+	continueTimeout = time.Second
 	// maxResponseHeader bounds a response's header block.
 	maxResponseHeader = 64 << 10
 	// http2Window is what one HTTP/2 stream may receive unread; the default is 4 MiB, for each slow caller.
@@ -45,7 +47,7 @@ func (b *Backend) transport(header time.Duration, protos ...string) *http.Transp
 		MaxIdleConnsPerHost:    idleConns,
 		IdleConnTimeout:        idleTimeout,
 		ResponseHeaderTimeout:  header,
-		ExpectContinueTimeout:  time.Second,
+		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/sources"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 )
 
 // Agent is one agent.yaml, checked. It is never changed after Load. Every path is absolute.
@@ -20,6 +22,10 @@ type Agent struct {
 	RelayID certs.Patterns
 	// Transport is `transport`: auto, quic or tcp. Default: auto.
 	Transport Transport
+	// Congestion is `congestion`: the congestion control that TCP sockets to relays ask for: bbr, the system's own, or
+	// auto: bbr where the path is long. What the kernel does not offer stays away silently; `status` shows what is in
+	// force. Default: auto.
+	Congestion socket.Congestion
 	// Proxy is `proxy`: the way out to the relays. Default: nil, which means HTTPS_PROXY and NO_PROXY decide.
 	Proxy *Proxy
 	// Ops is `ops`: the loopback address of /livez, /readyz and /metrics. Default: none.
@@ -31,8 +37,15 @@ type Agent struct {
 	// Identity is `identity`: who the agent is. Required.
 	Identity Identity
 	// Trust is `trust`: for each trust domain where its bundle comes from. Required for every trust domain that
-	// relay_id names.
-	Trust map[certs.TrustDomain]Bundle
+	// relay_id names, unless the Workload API brings it along.
+	//
+	// It is a PEM file (`bundle`), or a SPIFFE bundle endpoint (`endpoint`, an https URL) with its `profile`: https_web, by
+	// the system's roots or those in the file `ca`, or https_spiffe, by its `endpoint_id` and a `bundle` to begin with. What
+	// an endpoint says is kept in state_dir, where there is one.
+	Trust map[certs.TrustDomain]sources.Bundle
+	// RequirePQ is `require_pq`: links to relays must have a post-quantum key agreement. Default: false; it is what is
+	// agreed on where the relay can.
+	RequirePQ bool
 	// Limits are `limits`.
 	Limits Limits
 	// Tunnels are `tunnels`: what the agent serves, and nothing else. At least one.
@@ -59,20 +72,19 @@ type Proxy struct {
 	PasswordFile string
 }
 
-// Identity says where the agent's SVID comes from.
+// Identity says where the agent's SVID comes from: exactly one of two.
 type Identity struct {
 	// Cert and Key are `identity.svid.cert` and `identity.svid.key`: PEM files; the key is a secret file.
 	Cert, Key string
-}
-
-// Bundle says where a trust domain's roots come from.
-type Bundle struct {
-	// File is `trust.<trust domain>.bundle`: a PEM file.
-	File string
+	// WorkloadAPI is `identity.workload_api`: the address of the SPIFFE Workload API, unix:///path, on Windows
+	// npipe:name.
+	WorkloadAPI string
 }
 
 // Limits bound what relays can make the agent hold.
 type Limits struct {
+	// Lanes is `limits.lanes`: the most lanes to one address of a relay, 0 to 64. Default: 64.
+	Lanes int
 	// Streams is `limits.streams`: calls at one time on one link. Default: 2000.
 	Streams int
 	// StreamWindow is `limits.stream_window`: what one stream may hold unread, in bytes. Default: 16MiB.
@@ -90,7 +102,7 @@ type Limits struct {
 
 func defaultLimits() Limits {
 	return Limits{
-		Streams: 2000, StreamWindow: 16 << 20, LinkBuffer: 64 << 20, Header: 64 << 10,
+		Lanes: 64, Streams: 2000, StreamWindow: 16 << 20, LinkBuffer: 64 << 20, Header: 64 << 10,
 		OpenTimeout: 10 * time.Second, Handshake: 5 * time.Second,
 	}
 }

@@ -53,13 +53,14 @@ name: dc1-a
 relays: [relay-a.cloud.example:8443, "[2001:db8::1]:8443"]
 relay_id: [spiffe://cloud.example/relay/*]
 transport: quic
+congestion: system
 proxy: {url: http://proxy.corp:3128, user: agent, password_file: proxy.secret}
 ops: 127.0.0.1:9091
 control: run/agent.sock
 state_dir: /var/lib/fairlead-agent
 identity: {svid: {cert: agent.crt, key: agent.key}}
 trust: {cloud.example: {bundle: cloud.pem}}
-limits: {streams: 10, stream_window: 1MiB, link_buffer: 2MiB, header: 32KiB, open_timeout: 1s, handshake: 2s}
+limits: {lanes: 8, streams: 10, stream_window: 1MiB, link_buffer: 2MiB, header: 32KiB, open_timeout: 1s, handshake: 2s}
 tunnels:
   - name: orders
     backend: https://orders.dc1.example
@@ -103,9 +104,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantLimits := Limits{
-		Streams: 10, StreamWindow: 1 << 20, LinkBuffer: 2 << 20, Header: 32 << 10, OpenTimeout: time.Second, Handshake: 2 * time.Second,
+		Lanes: 8, Streams: 10, StreamWindow: 1 << 20, LinkBuffer: 2 << 20, Header: 32 << 10, OpenTimeout: time.Second, Handshake: 2 * time.Second,
 	}
-	if a.Limits != wantLimits || a.Transport != TransportQUIC {
+	if a.Limits != wantLimits || a.Transport != TransportQUIC || a.Congestion != "system" {
 		t.Errorf("got %+v", a)
 	}
 	wantProxy := Proxy{URL: "http://proxy.corp:3128", User: "agent", PasswordFile: filepath.Join(dir, "proxy.secret")}

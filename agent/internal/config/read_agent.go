@@ -12,29 +12,39 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/federation"
+	"github.com/fairlead/fairlead/certs/sources"
+	"github.com/fairlead/fairlead/certs/workloadsource"
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 )
 
 func (r *reader) agent(n node) *Agent {
 	a := &Agent{
-		Transport: TransportAuto, Trust: map[certs.TrustDomain]Bundle{}, Limits: defaultLimits(),
+		Transport: TransportAuto, Congestion: socket.Auto, Trust: map[certs.TrustDomain]sources.Bundle{}, Limits: defaultLimits(),
 	}
 	n.mapping(keys{
 		"name":       func(n node) { r.agentName(n, &a.Name) },
 		"relays":     func(n node) { r.relays(n, a) },
 		"relay_id":   patterns(&a.RelayID),
 		"transport":  oneOf(&a.Transport, TransportAuto, TransportQUIC, TransportTCP),
-		"congestion": later,
+		"congestion": oneOf(&a.Congestion, socket.Auto, socket.BBR, socket.System),
 		"proxy":      func(n node) { a.Proxy = r.proxy(n) },
 		"ops":        func(n node) { r.ops(n, a) },
 		"control":    func(n node) { r.path(n, &a.Control) },
 		"state_dir":  func(n node) { r.path(n, &a.StateDir) },
 		"identity":   func(n node) { r.identity(n, a) },
+		"require_pq": flag(&a.RequirePQ),
 		"trust":      func(n node) { r.trust(n, a) },
 		"limits":     func(n node) { r.limits(n, &a.Limits) },
 		"tunnels":    func(n node) { r.tunnels(n, a) },
-	}, "relays", "relay_id", "identity", "trust", "tunnels")
+	}, "relays", "relay_id", "identity", "tunnels")
+	if n.Kind == yaml.MappingNode && !n.has("trust") && a.Identity.WorkloadAPI == "" {
+		n.fault("expected the key trust")
+	}
 	if !n.has("name") {
 		r.defaultName(n, a)
 	}
@@ -165,12 +175,36 @@ func (r *reader) identity(n node, a *Agent) {
 				"key":  func(n node) { r.secretFile(n, &a.Identity.Key) },
 			}, "cert", "key")
 		},
-		"workload_api": later,
+		"workload_api": func(n node) { workloadAPI(n, &a.Identity.WorkloadAPI) },
 		"enrolled":     later,
 	})
-	if len(n.Content) == 0 {
-		n.fault("expected the key svid")
+	if n.Kind == yaml.MappingNode && n.has("svid") == n.has("workload_api") && !n.has("enrolled") {
+		n.fault("expected one of the keys svid and workload_api")
 	}
+}
+
+func flag(dst *bool) func(node) {
+	return func(n node) {
+		switch s, ok := n.text("true or false"); {
+		case !ok:
+		case s == "true" || s == "false":
+			*dst = s == "true"
+		default:
+			n.fault("expected true or false, got %s", n.got())
+		}
+	}
+}
+
+func workloadAPI(n node, dst *string) {
+	s, ok := n.text("the address of the SPIFFE Workload API")
+	if !ok {
+		return
+	}
+	if err := workloadsource.CheckAddress(s); err != nil {
+		n.fault("%v", err)
+		return
+	}
+	*dst = s
 }
 
 func (r *reader) trust(n node, a *Agent) {
@@ -180,22 +214,49 @@ func (r *reader) trust(n node, a *Agent) {
 			n.fault("expected a trust domain as key: %v", err)
 			return
 		}
-		var b Bundle
-		n.mapping(keys{
-			"bundle":   func(n node) { r.file(n, &b.File) },
-			"endpoint": later,
-			"profile":  later,
-		})
-		if !n.has("bundle") && !n.has("endpoint") {
-			n.fault("expected the key bundle")
-		}
-		a.Trust[td] = b
+		a.Trust[td] = r.bundle(n, td)
 	})
+}
+
+// bundle reads where one bundle comes from.
+func (r *reader) bundle(n node, td certs.TrustDomain) (b sources.Bundle) {
+	var e federation.Endpoint
+	n.mapping(keys{
+		"bundle":   func(n node) { r.file(n, &b.File) },
+		"endpoint": func(n node) { e.URL, _ = n.text("an https URL") },
+		"profile": func(n node) {
+			word, _ := n.text("https_web or https_spiffe")
+			e.Profile = federation.Profile(word)
+		},
+		"endpoint_id": func(n node) {
+			s, ok := n.text("the endpoint's SPIFFE ID")
+			if id, err := certs.ParseID(s); err == nil {
+				e.ID = id
+			} else if ok {
+				n.fault("expected the endpoint's SPIFFE ID: %v", err)
+			}
+		},
+		"ca": func(n node) { r.file(n, &e.CA) },
+	})
+	switch {
+	case n.Kind != yaml.MappingNode:
+	case n.has("endpoint"):
+		e.Bootstrap, b = b.File, sources.Bundle{}
+		if err := e.Check(td); err != nil {
+			n.fault("%v", err)
+		}
+		b.Endpoint = e
+	case !n.has("bundle"):
+		n.fault("expected the key bundle or endpoint")
+	case n.has("profile") || n.has("endpoint_id") || n.has("ca"):
+		n.fault("expected the key endpoint beside profile, endpoint_id and ca")
+	}
+	return b
 }
 
 // trusted checks that every relay of relay_id could prove itself.
 func (r *reader) trusted(n node, a *Agent) {
-	if !n.has("trust") {
+	if !n.has("trust") || a.Identity.WorkloadAPI != "" { // that brings bundles along
 		return
 	}
 	for _, p := range a.RelayID {
@@ -207,6 +268,7 @@ func (r *reader) trusted(n node, a *Agent) {
 
 func (r *reader) limits(n node, l *Limits) {
 	n.mapping(keys{
+		"lanes":         count(&l.Lanes, 0, 64),
 		"streams":       count(&l.Streams, 1, 1_000_000),
 		"stream_window": size(&l.StreamWindow, 256<<10, 1<<30),
 		"link_buffer":   size(&l.LinkBuffer, 1<<20, 1<<36),

@@ -99,11 +99,9 @@ func (c *call) serve(ctx context.Context) {
 // refuse answers with a code, in place of everything else, and ends this direction.
 func (c *call) refuse(e *protocol.Error) {
 	c.failed(e)
-	if err := c.answer(&protocol.Opened{Code: e.Code, Sentence: e.Sentence, Sent: e.Sent}); err != nil {
+	if err := c.answer(&protocol.Opened{Code: e.Code, Sentence: e.Sentence, Sent: e.Sent}, link.Finish); err != nil {
 		c.stream.Reset(uint16(e.Code))
-		return
 	}
-	_ = c.stream.CloseWrite() // fails only where the stream is gone, and then there is nobody to tell
 }
 
 // failed notes why the call did not end well; the first reason stays.
@@ -114,10 +112,16 @@ func (c *call) failed(e *protocol.Error) {
 	c.report.Code, c.report.Sent, c.report.Err = e.Code, e.Sent, e
 }
 
-func (c *call) answer(m *protocol.Opened) error {
+// answer writes the agent's word by one call of write.
+func (c *call) answer(m *protocol.Opened, write func(link.Stream, []byte) (int, error)) error {
+	b, err := protocol.Append(nil, m)
+	if err != nil {
+		return err
+	}
 	_ = c.stream.SetWriteDeadline(time.Now().Add(answerTimeout))
 	defer func() { _ = c.stream.SetWriteDeadline(time.Time{}) }()
-	return protocol.Write(c.stream, m)
+	_, err = write(c.stream, b)
+	return err
 }
 
 func panicError(v any) error {

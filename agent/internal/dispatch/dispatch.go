@@ -1,5 +1,5 @@
 // Package dispatch serves the data streams of a link: it reads what a call is for, asks the guard, and carries the
-// call to its backend. An HTTP call is one HTTP/1.1 exchange, served by net/http on the stream itself; a TCP call is
+// call to its backend. An HTTP call is one HTTP/1.1 exchange on the stream itself, in net/http's codecs; a TCP call is
 // bytes both ways.
 //
 // How the two ends of a stream agree on its end: the agent's Opened stands in front of the first byte of its answer;
@@ -13,8 +13,6 @@ package dispatch
 import (
 	"context"
 	"log/slog"
-	"net/http"
-	"net/http/httputil"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,13 +46,8 @@ const (
 // Dispatcher serves calls. Its methods are safe for concurrent use. How many calls run at once is bounded by the
 // streams that links admit, not here.
 type Dispatcher struct {
-	cfg      Config
-	tunnels  atomic.Pointer[table]
-	listener *listener
-	server   *http.Server
-	proxy    *httputil.ReverseProxy
-	wg       sync.WaitGroup // the server
-	conns    sync.WaitGroup // the server's connections: one may outlive its call by half a second
+	cfg     Config
+	tunnels atomic.Pointer[table]
 
 	mu sync.Mutex // serialises SetTunnels
 }
@@ -70,16 +63,10 @@ func New(cfg Config) (*Dispatcher, error) {
 	if cfg.MaxHeaderBytes == 0 {
 		cfg.MaxHeaderBytes = defaultMaxHeader
 	}
-	d := &Dispatcher{cfg: cfg, listener: newListener()}
+	d := &Dispatcher{cfg: cfg}
 	if err := d.SetTunnels(cfg.Tunnels); err != nil {
 		return nil, err
 	}
-	d.proxy = d.newProxy()
-	d.server = d.newServer()
-	d.wg.Go(func() {
-		// Always ErrServerClosed: the listener ends only with the server.
-		_ = d.server.Serve(d.listener)
-	})
 	return d, nil
 }
 
@@ -96,9 +83,6 @@ func (d *Dispatcher) Probe(ctx context.Context, name protocol.TunnelName) error 
 // Close releases the connections to backends. It is called when every Serve has returned, and Serve may not be called
 // after it.
 func (d *Dispatcher) Close() {
-	_ = d.server.Close() // closes a listener of our own, which cannot fail
-	d.wg.Wait()
-	d.conns.Wait()
 	for _, t := range d.tunnels.Load().byName {
 		t.backend.Close()
 	}

@@ -1,95 +1,261 @@
 package dispatch
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// phase is how far an exchange has come.
-type phase int
-
-const (
-	phaseHeader  phase = iota // net/http reads the request's header; what it writes is an error page of its own
-	phaseHandler              // the handler runs, or has ended well and net/http flushes
-	phaseFailed               // not another byte goes out through net/http
+// Buffers: a usual header fits into one, a small response with its header into the other.
+var (
+	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 4<<10) }}
+	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 8<<10) }}
 )
 
-// exchange is the net.Conn that the http.Server sees: a stream behind its Open. It puts Opened in front of the first
-// byte that is written, keeps net/http's own error pages from the wire, and cancels the call when the stream breaks.
-// How the stream ends is decided in serveHTTP, when the server is done with it.
+// exchange is one HTTP exchange on a stream, behind its Open. It puts Opened in front of the first byte of a response,
+// and cancels the call when the stream breaks.
 type exchange struct {
 	*call
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	done     chan struct{} // closed when the server has closed the connection
-	doneOnce sync.Once
-	handled  chan struct{} // closed when the handler has returned, or will not be called
-
 	in, out  atomic.Int64
 	progress atomic.Int64 // time of the last byte either way, in nanoseconds since started
 
-	closed atomic.Bool // no Read begins any more
-	readMu sync.Mutex  // held during a Read of the stream
+	upgrading bool // the request asks for an upgrade
 
-	mu       sync.Mutex // guards:
-	phase    phase
+	// readMu guards: the request's direction. It is held during a Read of the stream.
+	readMu sync.Mutex
+	br     *bufio.Reader
+	room   int64 // what the request's header may still take
+	ended  error // what the last Read of the stream ended with
+	closed bool  // no Read begins any more
+
+	// writeMu guards: the response's direction. It is held during a Write to the stream.
+	writeMu sync.Mutex
+	bw      *bufio.Writer // nil once the call is over
+	last    bool          // what is in it now is the end of the response
+	begun   bool          // Opened is in it, or was
+	final   bool          // no informational response is passed on any more
+
+	// mu guards: what follows. It may be taken while one of the others is held, not the other way round.
+	mu       sync.Mutex
 	failure  *protocol.Error
-	began    bool // the handler was called
-	complete bool // the handler has given its whole response
 	answered bool // Opened is on the wire
-	upgraded bool // the connection was hijacked
-	ended    bool // upgraded, and the backend has ended its direction
+	over     bool // nobody waits for the backend any more
+	asked    bool // the request was read to its end
+	watching bool // and somebody reads behind it
+	clock    *time.Timer
 	idle     *time.Timer
 }
 
-// Read reads from the peer. The peer's end is an end and nothing more: net/http takes it for a client gone, which is
-// why the handler works on the exchange's own context. A reset or a lost link cancels it.
+// Read reads from the peer. A reset or a lost link cancels the call; the peer's end is an end and nothing more. The
+// caller holds readMu.
 func (x *exchange) Read(p []byte) (int, error) {
-	x.readMu.Lock()
-	defer x.readMu.Unlock()
-	if x.closed.Load() {
-		return 0, net.ErrClosed
+	if x.room <= 0 {
+		return 0, errHeaderTooLarge
 	}
-	n, err := x.stream.Read(p)
+	n, err := x.stream.Read(p[:min(int64(len(p)), x.room)])
+	x.ended = err
 	if n > 0 {
+		x.room -= int64(n)
 		x.in.Add(int64(n))
 		x.touch()
 	}
-	switch {
-	case err == nil || errors.Is(err, io.EOF):
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		// After the header, a deadline is only how net/http wakes a Read of its own.
-		x.lateHeader(err)
-	default:
+	// Past a deadline nothing is broken: it is how the header is bounded, and how a Read is woken.
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		x.cancel(peerError(err))
 	}
 	return n, err
 }
 
-func (x *exchange) lateHeader(err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.phase == phaseHeader {
-		x.fail(protocol.Errorf(protocol.RequestTimeout, "the request's header took too long").WithCause(err))
+var errHeaderTooLarge = errors.New("expected a smaller header")
+
+// readRequest reads the request's header, and judges it.
+func (x *exchange) readRequest() (*http.Request, error) {
+	x.readMu.Lock()
+	defer x.readMu.Unlock()
+	_ = x.stream.SetReadDeadline(time.Now().Add(x.d.cfg.HeaderTimeout)) // fails only where the read fails too
+	x.room = int64(x.d.cfg.MaxHeaderBytes) + int64(x.br.Size())
+	r, err := http.ReadRequest(x.br)
+	if err != nil {
+		return nil, x.headerError(err)
+	}
+	x.room = math.MaxInt64
+	_ = x.stream.SetReadDeadline(time.Time{})
+	if err := checkForm(r); err != nil {
+		return nil, malformed(err)
+	}
+	if err := guard.SameRequest(x.open, r); err != nil {
+		return nil, err
+	}
+	return r, checkUpgrade(r.Header, x.tunnel.backend.Address())
+}
+
+// headerError is why there is no request. The codec does not pass every error of a Read on.
+func (x *exchange) headerError(err error) error {
+	switch cause := endCause(x.ctx); {
+	case cause != nil:
+		return cause
+	case errors.Is(x.ended, os.ErrDeadlineExceeded):
+		return protocol.Errorf(protocol.RequestTimeout, "the request's header took too long").WithCause(err)
+	case x.room <= 0:
+		return protocol.Errorf(protocol.HeadersTooLarge, "the request's header is too large").WithCause(err)
+	case errors.Is(x.ended, io.EOF):
+		return protocol.Errorf(protocol.BadRequest, "the request ended within its header").WithCause(err)
+	}
+	return malformed(err)
+}
+
+func malformed(cause error) error {
+	return protocol.Errorf(protocol.BadRequest, "the request is malformed").WithCause(cause)
+}
+
+// checkForm refuses what http.ReadRequest takes and no server should: the checks of net/http's own.
+func checkForm(r *http.Request) error {
+	expect := r.Header["Expect"]
+	switch {
+	case r.ProtoMajor != 1:
+		return fmt.Errorf("expected HTTP/1, got %q", r.Proto)
+	case r.Host == "" && r.ProtoAtLeast(1, 1):
+		return errors.New("expected a host")
+	case !httpguts.ValidHostHeader(r.Host):
+		return errors.New("expected a valid host")
+	case len(expect) > 0 && !expectsContinue(r):
+		return errors.New("expected no other expectation than 100-continue")
+	}
+	for name, vv := range r.Header {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return errors.New("expected valid header names")
+		}
+		for _, v := range vv {
+			if !httpguts.ValidHeaderFieldValue(v) {
+				return errors.New("expected valid header values")
+			}
+		}
+	}
+	return nil
+}
+
+func expectsContinue(r *http.Request) bool {
+	return httpguts.HeaderValuesContainsToken(r.Header["Expect"], "100-continue")
+}
+
+// requestBody is the request's body as the backend's transport reads it, in a goroutine that may outlive the call.
+type requestBody struct {
+	x    *exchange
+	src  io.ReadCloser
+	hold bool // the caller waits for 100 Continue, which is said when the backend begins to read
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	x := b.x
+	if b.hold {
+		b.hold = false
+		if err := x.inform(http.StatusContinue, nil); err != nil {
+			return 0, err
+		}
+	}
+	x.readMu.Lock()
+	defer x.readMu.Unlock()
+	if x.closed {
+		return 0, net.ErrClosed
+	}
+	n, err := b.src.Read(p)
+	if err == io.EOF {
+		x.ask()
+	}
+	return n, err
+}
+
+// Close does nothing: what is left of the request nobody waits for.
+func (b *requestBody) Close() error { return nil }
+
+// watch reads behind the request, so that a caller who goes away is noticed. Before an upgrade it takes nothing.
+func (x *exchange) watch(upgrade bool) {
+	x.readMu.Lock()
+	defer x.readMu.Unlock()
+	for n := 0; n < drainBytes && !x.closed; {
+		if _, err := x.br.Peek(1); err != nil || upgrade {
+			return // Read has canceled the call where that is due
+		}
+		k, _ := x.br.Discard(x.br.Buffered()) // they are there
+		n += k
 	}
 }
 
-var (
-	openedOK = mustEncode(&protocol.Opened{})
-	// answers hold an Opened and the first piece of a response: net/http writes at most 4 KiB at first.
-	answers = sync.Pool{New: func() any { return new([8 << 10]byte) }}
-)
+// retire takes the stream's reading end away from whoever has it: it wakes a Read that waits, and lets none begin.
+func (x *exchange) retire() {
+	x.mu.Lock()
+	x.over = true
+	if x.clock != nil {
+		x.clock.Stop()
+	}
+	busy := x.watching || !x.asked
+	x.mu.Unlock()
+	if busy {
+		_ = x.stream.SetReadDeadline(time.Unix(1, 0)) // fails only on a stream that is gone, whose Read has returned
+	}
+	x.readMu.Lock()
+	x.closed = true
+	x.readMu.Unlock()
+}
+
+// release gives back what the exchange holds, after retire.
+func (x *exchange) release() {
+	x.br.Reset(nil)
+	readers.Put(x.br)
+	x.writeMu.Lock()
+	defer x.writeMu.Unlock()
+	x.bw.Reset(nil)
+	writers.Put(x.bw)
+	x.bw = nil
+}
+
+// Write writes to the stream what was gathered in bw. The caller holds writeMu.
+func (x *exchange) Write(p []byte) (int, error) {
+	x.mu.Lock()
+	failed, first := x.failure != nil, !x.answered
+	x.answered = x.answered || !failed
+	x.mu.Unlock()
+	if failed {
+		return 0, net.ErrClosed
+	}
+	write := x.stream.Write
+	if x.last && x.bw.Buffered() == len(p) {
+		write = func(p []byte) (int, error) { return link.Finish(x.stream, p) }
+	}
+	n, err := write(p)
+	carried := n
+	if first {
+		carried = max(0, n-len(openedOK))
+	}
+	x.out.Add(int64(carried))
+	x.touch()
+	if err != nil {
+		e := peerError(err)
+		x.fail(e)
+		x.cancel(e)
+	}
+	return n, err
+}
+
+var openedOK = mustEncode(&protocol.Opened{})
 
 func mustEncode(m protocol.Message) []byte {
 	b, err := protocol.Append(nil, m)
@@ -99,120 +265,29 @@ func mustEncode(m protocol.Message) []byte {
 	return b
 }
 
-func (x *exchange) Write(p []byte) (int, error) {
-	x.mu.Lock()
-	first := false
-	switch x.phase {
-	case phaseHeader:
-		x.fail(parseError(p))
-		fallthrough
-	case phaseFailed:
-		x.mu.Unlock()
-		return 0, net.ErrClosed
-	case phaseHandler:
-		first = !x.answered
-		x.answered = true
-	}
-	x.mu.Unlock()
-
-	var n int
-	var err error
-	if first {
-		buf := answers.Get().(*[8 << 10]byte)
-		b := append(append(buf[:0], openedOK...), p...)
-		n, err = x.stream.Write(b)
-		n = max(0, n-len(openedOK))
-		answers.Put(buf)
-	} else {
-		n, err = x.stream.Write(p)
-	}
-	x.out.Add(int64(n))
-	x.touch()
-	if err != nil {
-		e := peerError(err)
-		x.mu.Lock()
-		x.fail(e)
-		x.mu.Unlock()
-		x.cancel(e)
-	}
-	return n, err
-}
-
-// parseError is what net/http says of a request before it calls the handler.
-func parseError(page []byte) *protocol.Error {
-	line, _, _ := bytes.Cut(page, []byte("\r\n"))
-	e := protocol.Errorf(protocol.BadRequest, "the request is malformed").WithCause(errors.New(string(line)))
-	if bytes.HasPrefix(line, []byte("HTTP/1.1 431")) {
-		e.Code, e.Sentence = protocol.HeadersTooLarge, "the request's header is too large"
-	}
-	return e
-}
-
-// Close tells serveHTTP that the server is done. It does not close the stream.
-func (x *exchange) Close() error {
-	x.doneOnce.Do(func() { close(x.done) })
-	return nil
-}
-
-// CloseWrite ends an upgraded connection's direction to the peer. Otherwise it is how net/http says that it wants to
-// close: after it, it only waits for a TCP stack to settle, and there is none.
-func (x *exchange) CloseWrite() error {
-	x.mu.Lock()
-	upgraded := x.upgraded
-	x.ended = upgraded
-	x.mu.Unlock()
-	if !upgraded {
-		return x.Close()
-	}
-	_ = x.stream.SetReadDeadline(time.Now().Add(drainTimeout)) // fails only on a stream that is gone
-	return x.stream.CloseWrite()
-}
-
-func (x *exchange) SetDeadline(t time.Time) error      { return x.stream.SetDeadline(t) }
-func (x *exchange) SetReadDeadline(t time.Time) error  { return x.stream.SetReadDeadline(t) }
-func (x *exchange) SetWriteDeadline(t time.Time) error { return x.stream.SetWriteDeadline(t) }
-func (x *exchange) LocalAddr() net.Addr                { return addr{} }
-func (x *exchange) RemoteAddr() net.Addr               { return addr{} }
-
-var _ link.Duplex = (*exchange)(nil)
-
 func (x *exchange) touch() { x.progress.Store(int64(time.Since(x.started))) }
 
-// fail ends the exchange with e; the first reason stays. The caller holds mu.
+// fail ends the exchange with e; the first reason stays. Not another byte of a response goes out.
 func (x *exchange) fail(e *protocol.Error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if x.failure == nil {
 		x.failure = e
 	}
-	x.phase = phaseFailed
 }
 
-// failCall ends the exchange from within the handler: not another byte goes out.
-func (x *exchange) failCall(e *protocol.Error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.fail(e)
-}
-
-// interrupt ends the exchange from outside the handler: the backend's request is canceled, and a response that has
+// interrupt ends the exchange from outside its goroutine: the backend's request is canceled, and a response that has
 // begun is reset, which also wakes whoever waits in a Write. Before a response, the canceled request comes back to the
-// handler, which knows whether it was sent.
+// exchange's goroutine, which knows whether it was sent.
 func (x *exchange) interrupt(e *protocol.Error) {
 	x.mu.Lock()
 	answered := x.answered
-	if answered {
-		x.fail(e)
+	if answered && x.failure == nil {
+		x.failure = e
 	}
 	x.mu.Unlock()
 	x.cancel(e)
 	if answered {
 		x.stream.Reset(uint16(e.Code))
 	}
-}
-
-// retire takes the stream away from the server: it wakes a Read that waits, and lets none begin.
-func (x *exchange) retire() {
-	x.closed.Store(true)
-	_ = x.stream.SetReadDeadline(time.Unix(1, 0)) // fails only on a stream that is gone, whose Read has returned
-	x.readMu.Lock()
-	defer x.readMu.Unlock()
 }

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httputil"
+	"net/textproto"
+	"slices"
 	"strings"
-	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/fairlead/fairlead/agent/internal/backend"
 	"github.com/fairlead/fairlead/protocol"
@@ -15,36 +17,79 @@ import (
 // checkUpgrade admits one upgrade only, to WebSocket. Whatever else is named, h2c above all, would turn the stream
 // into one whose requests nobody judges.
 func checkUpgrade(h http.Header, to backend.Address) error {
-	refused := protocol.Errorf(protocol.UpgradeRefused, "only an upgrade to WebSocket is possible here")
-	if len(h["Http2-Settings"]) > 0 {
-		return refused
-	}
 	switch up := h["Upgrade"]; {
+	case len(h["Http2-Settings"]) > 0, len(up) > 1, len(up) == 1 && !strings.EqualFold(strings.TrimSpace(up[0]), "websocket"):
+		return protocol.Errorf(protocol.UpgradeRefused, "only an upgrade to WebSocket is possible here")
 	case len(up) == 0:
 		return nil
-	case len(up) > 1 || !strings.EqualFold(strings.TrimSpace(up[0]), "websocket"):
-		return refused
 	case !to.Upgrades():
 		return protocol.Errorf(protocol.UpgradeRefused, "the backend cannot be upgraded to WebSocket")
 	}
 	return nil
 }
 
-// rewrite prepares the request for the backend. The proxy has removed hop-by-hop headers (and whatever Connection
-// names), forwarding headers and odd query parameters; what the relay has set comes back untouched.
-func rewrite(pr *httputil.ProxyRequest) {
-	pr.Out.URL.RawQuery = pr.In.URL.RawQuery
-	for name, values := range pr.In.Header {
-		switch {
-		case ours(name):
-			pr.Out.Header[name] = values
-		case strings.Contains(name, "_") && twin(name):
-			delete(pr.Out.Header, name)
+// hops are the headers that concern one connection only (RFC 9110 §7.6.1).
+var hops = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// passOn copies from a header what concerns more than its connection. The values are shared: nobody changes them.
+// What Connection names goes too, except for what the relay has set.
+func passOn(to, from http.Header) {
+	for name, vv := range from {
+		if !slices.Contains(hops, name) {
+			to[name] = vv
 		}
 	}
-	if len(pr.In.Trailer) > 0 && pr.Out.Body != nil {
-		carryTrailer(pr)
+	for _, v := range from["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			if name = http.CanonicalHeaderKey(textproto.TrimString(name)); !ours(name) {
+				delete(to, name)
+			}
+		}
 	}
+}
+
+// upgrade is the protocol that a header wants to switch to, "" for none.
+func upgrade(h http.Header) string {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return ""
+	}
+	return h.Get("Upgrade")
+}
+
+// outgoing is the request for the backend: without what concerns the link alone, or what a backend could take for the
+// relay's word; what the relay has set comes through untouched.
+func (x *exchange) outgoing(r *http.Request) *http.Request {
+	out := r.WithContext(x.ctx)
+	out.Close, out.Trailer = false, nil
+	h := make(http.Header, len(r.Header)+1)
+	passOn(h, r.Header)
+	for name := range h {
+		if strings.Contains(name, "_") && twin(name) {
+			delete(h, name)
+		}
+	}
+	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
+		h["Te"] = []string{"trailers"}
+	}
+	if to := upgrade(r.Header); to != "" {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{to}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = nil // or net/http would make one up
+	}
+	out.Header = h
+	if r.ContentLength == 0 || r.Body == http.NoBody {
+		out.Body = nil
+		x.ask()
+		return out
+	}
+	out.Body = &requestBody{x: x, src: r.Body, hold: expectsContinue(r)}
+	if len(r.Trailer) > 0 {
+		carryTrailer(out, r)
+	}
+	return out
 }
 
 // ours reports whether the relay alone sets a header: it removes the caller's.
@@ -62,15 +107,15 @@ func twin(name string) bool {
 	return ours(name)
 }
 
-// carryTrailer makes the request's trailers follow its body. The proxy's copy of the request has a map of its own,
-// which nobody fills. Trailers that would speak as the relay are dropped.
-func carryTrailer(pr *httputil.ProxyRequest) {
-	for name := range pr.Out.Trailer {
-		if ours(name) || twin(name) || name == "Authorization" || name == "Cookie" {
-			delete(pr.Out.Trailer, name)
+// carryTrailer makes the request's trailers follow its body. Those that would speak as the relay are dropped.
+func carryTrailer(out, in *http.Request) {
+	out.Trailer = make(http.Header, len(in.Trailer))
+	for name := range in.Trailer {
+		if !ours(name) && !twin(name) && name != "Authorization" && name != "Cookie" {
+			out.Trailer[name] = nil
 		}
 	}
-	pr.Out.Body = &trailingBody{ReadCloser: pr.Out.Body, in: pr.In.Trailer, out: pr.Out.Trailer}
+	out.Body = &trailingBody{ReadCloser: out.Body, in: in.Trailer, out: out.Trailer}
 }
 
 // trailingBody copies the trailers over when the body has ended, which is before the transport writes them and in the
@@ -90,55 +135,6 @@ func (b *trailingBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// roundTripper sends a request to the backend of its call.
-type roundTripper struct{}
-
-func (roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
-	x := r.Context().Value(exchangeKey{}).(*exchange)
-	resp, err := x.tunnel.backend.RoundTrip(r)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.report.Wait = time.Since(x.started)
-	if err != nil {
-		return nil, err
-	}
-	x.report.Status, x.report.Sent = resp.StatusCode, true
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		if r.Header.Get("Upgrade") == "" {
-			resp.Body.Close()
-			return nil, errUnasked
-		}
-		return resp, nil
-	}
-	if resp.ContentLength == 0 && resp.ProtoMajor == 2 && mayHaveBody(r, resp) {
-		// HTTP/2 said with the header that nothing follows. It must still say so at the relay: gRPC's errors are such
-		// responses, and a client takes one whose end comes later for broken.
-		resp.Header.Set("Content-Length", "0")
-	}
-	resp.Body = &responseBody{ReadCloser: resp.Body, x: x}
-	return resp, nil
-}
-
-func mayHaveBody(r *http.Request, resp *http.Response) bool {
-	return r.Method != http.MethodHead && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified
-}
-
-var errUnasked = errors.New("101 Switching Protocols without an Upgrade in the request")
-
-// responseBody notes why a response broke off, before the proxy, which only panics.
-type responseBody struct {
-	io.ReadCloser
-	x *exchange
-}
-
-func (b *responseBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF {
-		b.x.failCall(b.x.brokeOff(err))
-	}
-	return n, err
-}
-
 // brokeOff blames the right side for a response that ended early.
 func (x *exchange) brokeOff(err error) *protocol.Error {
 	if cause := endCause(x.ctx); cause != nil {
@@ -147,8 +143,8 @@ func (x *exchange) brokeOff(err error) *protocol.Error {
 	return &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the response broke off", Sent: true, Cause: err}
 }
 
-// proxyError is what ended an exchange before its response: an error of the backend, or the proxy's own about an
-// upgrade that was answered wrongly.
+// proxyError is what ended an exchange before its response: an error of the backend, or an upgrade that was answered
+// wrongly.
 func proxyError(err error) *protocol.Error {
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return e

@@ -1,122 +1,135 @@
 package dispatch
 
 import (
+	"bufio"
 	"context"
 	"errors"
-	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httputil"
-	"sync"
+	"strings"
+	"time"
 
-	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// exchangeKey finds the *exchange in a request's context.
-type exchangeKey struct{}
-
-// exchangeContext is the context of a call: it ends with the call, and holds what net/http and the proxy look for.
-type exchangeContext struct {
-	context.Context
-	x *exchange
-}
-
-func (c exchangeContext) Value(key any) any {
-	switch key {
-	case exchangeKey{}:
-		return c.x
-	case http.ServerContextKey:
-		// The proxy panics on a response that breaks off only where it finds this; otherwise it would end it cleanly.
-		return c.x.d.server
-	}
-	return c.Context.Value(key)
-}
-
-func (d *Dispatcher) newServer() *http.Server {
-	s := &http.Server{
-		Handler:                      http.HandlerFunc(d.handle),
-		ReadHeaderTimeout:            d.cfg.HeaderTimeout,
-		MaxHeaderBytes:               d.cfg.MaxHeaderBytes,
-		DisableGeneralOptionsHandler: true, // "OPTIONS *" is refused like every target that is no path
-		ErrorLog:                     slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, exchangeKey{}, c)
-		},
-		ConnState: func(_ net.Conn, state http.ConnState) {
-			switch state {
-			case http.StateNew:
-				d.conns.Add(1)
-			case http.StateClosed, http.StateHijacked:
-				d.conns.Done()
-			}
-		},
-	}
-	s.SetKeepAlivesEnabled(false)
-	return s
-}
-
-// serveHTTP lets net/http serve one exchange on the stream, and then ends the stream as it came out.
+// serveHTTP serves one exchange on the stream, and then ends the stream as it came out.
 func (c *call) serveHTTP(ctx context.Context) {
-	x := &exchange{call: c, done: make(chan struct{}), handled: make(chan struct{})}
-	inner, cancel := context.WithCancelCause(ctx)
-	x.cancel = cancel
-	x.ctx = exchangeContext{inner, x}
-	defer cancel(nil)
+	x := &exchange{call: c, br: readers.Get().(*bufio.Reader), bw: writers.Get().(*bufio.Writer)}
+	x.br.Reset(x)
+	x.bw.Reset(x)
+	x.ctx, x.cancel = context.WithCancelCause(ctx)
+	defer x.cancel(nil)
+	if b, ok := c.stream.(link.Breaker); ok { // a backend that reads nothing keeps everybody else from noticing
+		b.OnBreak(func(err error) { x.cancel(peerError(err)) })
+		defer b.OnBreak(nil)
+	}
+	x.run()
+	x.retire()
+	x.release()
+	x.finish()
+}
 
-	if !c.d.listener.hand(ctx, x) {
-		c.refuse(protocol.Errorf(protocol.Draining, "the agent is ending"))
+// run reads the request, and carries it and its response.
+func (x *exchange) run() {
+	defer x.recover()
+	r, err := x.readRequest()
+	if err != nil {
+		x.fail(protocol.AsError(err))
 		return
 	}
-	<-x.done
+	defer x.watchIdle(r)()
+	x.upgrading = upgrade(r.Header) != ""
+	out := x.outgoing(r)
+	resp, err := x.tunnel.backend.Exchange(out, func(status int, header http.Header) {
+		if status != http.StatusContinue { // that is said when the transport begins to read the body
+			_ = x.inform(status, header) // an error is kept by Write
+		}
+	})
+	x.writeMu.Lock()
+	x.final = true
+	x.writeMu.Unlock()
 	x.mu.Lock()
-	began := x.began
-	x.mu.Unlock()
-	if began {
-		<-x.handled // an upgraded connection is closed before its handler returns
+	x.report.Wait = time.Since(x.started)
+	if err == nil {
+		x.report.Status, x.report.Sent = resp.StatusCode, true
 	}
-	x.retire()
-	x.finish()
+	x.mu.Unlock()
+	switch {
+	case err != nil:
+		x.fail(proxyError(err))
+	case resp.StatusCode == http.StatusSwitchingProtocols:
+		x.switchProtocols(r, resp)
+	default:
+		x.respond(r, resp)
+	}
+}
+
+// recover keeps a panic inside its call.
+func (x *exchange) recover() {
+	if v := recover(); v != nil {
+		x.fail(&protocol.Error{Code: protocol.Internal, Sentence: "internal error", Sent: true, Cause: panicError(v)})
+	}
+}
+
+// quick is how long a backend may take before the stream is watched for a caller who goes away, and a header without
+// its body is passed on: most answers are there by then, and leave in one piece.
+const quick = 2 * time.Millisecond
+
+// ask is called when the request has been read to its end, which is when the time for the answer begins. A caller may
+// take its time to ask, and one that asks for ever (a stream of gRPC) need not be answered yet.
+func (x *exchange) ask() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.asked && !x.over {
+		x.clock = time.AfterFunc(quick, x.tick)
+	}
+	x.asked = true
+}
+
+// tick is called when the backend is not quick, and again when its time is up.
+func (x *exchange) tick() {
+	x.mu.Lock()
+	if x.over {
+		x.mu.Unlock()
+		return
+	}
+	if !x.watching {
+		x.watching = true
+		go x.watch(x.upgrading)
+		if x.open.Timeout > 0 {
+			x.clock.Reset(max(x.open.Timeout-quick, 0))
+		}
+		x.mu.Unlock()
+		x.flushHeader()
+		return
+	}
+	answering := x.report.Status != 0
+	x.mu.Unlock()
+	if !answering {
+		x.interrupt(&protocol.Error{
+			Code: protocol.BackendTimeout, Sentence: "the backend did not answer in time", Sent: true,
+		})
+	}
 }
 
 // finish ends this side's direction of the stream.
 func (x *exchange) finish() {
 	x.report.In, x.report.Out = x.in.Load(), x.out.Load()
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.failure == nil {
-		x.failure = x.incomplete()
-	}
+	failure, answered := x.failure, x.answered
+	x.mu.Unlock()
 	switch {
-	case x.failure == nil:
+	case failure == nil:
 		// A peer that has the whole response may have reset the stream by now, and need not hear of its end.
-		if err := x.stream.CloseWrite(); errors.Is(err, link.ErrLost) && !x.ended {
+		if err := x.stream.CloseWrite(); errors.Is(err, link.ErrLost) {
 			x.failed(peerError(err))
 		}
-	case x.answered:
-		x.stream.Reset(uint16(x.failure.Code))
-		x.failed(x.failure)
+	case answered:
+		x.stream.Reset(uint16(failure.Code))
+		x.failed(failure)
 	default:
-		x.refuse(x.failure)
+		x.refuse(failure)
 	}
-}
-
-// incomplete says why an exchange that reported no failure did not come to its end either; nil where it did. A peer
-// that resets the stream once it has the whole response does no harm.
-func (x *exchange) incomplete() *protocol.Error {
-	cause := endCause(x.ctx)
-	switch {
-	case x.upgraded && x.ended, !x.upgraded && x.complete:
-		return nil
-	case cause != nil:
-		return cause
-	case x.upgraded:
-		return &protocol.Error{
-			Code: protocol.BackendProtocol, Sentence: "the upgraded connection to the backend broke off", Sent: true,
-		}
-	}
-	return protocol.Errorf(protocol.BadRequest, "the request ended within its header")
 }
 
 // endCause is why the exchange's context ended before its time, nil where it did not.
@@ -135,79 +148,8 @@ func peerOr(err error) error {
 	return peerError(err)
 }
 
-// handle is called by the server once the request's header is read.
-func (d *Dispatcher) handle(w http.ResponseWriter, r *http.Request) {
-	x := r.Context().Value(exchangeKey{}).(*exchange)
-	x.mu.Lock()
-	x.began = true
-	if x.phase == phaseHeader {
-		x.phase = phaseHandler
-	}
-	x.mu.Unlock()
-	defer close(x.handled)
-	// What is left of the request is not waited for: net/http would, before it lets the stream go.
-	defer x.closed.Store(true)
-	defer x.recover()
-
-	if err := x.check(r); err != nil {
-		x.failCall(protocol.AsError(err))
-		return
-	}
-	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1 always can
-	stop := x.limit(r)
-	defer stop()
-	rw := &responseWriter{ResponseWriter: w, x: x, length: -1}
-	d.proxy.ServeHTTP(rw, r.WithContext(x.ctx))
-	x.mu.Lock()
-	x.complete = x.failure == nil
-	x.mu.Unlock()
-}
-
-// recover keeps a panic inside its call. The proxy panics on purpose when a response breaks off in its body.
-func (x *exchange) recover() {
-	v := recover()
-	if v == nil {
-		return
-	}
-	e := &protocol.Error{Code: protocol.Internal, Sentence: "internal error", Sent: true, Cause: panicError(v)}
-	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-		e = &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the response broke off", Sent: true}
-	}
-	x.failCall(e)
-}
-
-// check is the guard's second half, and what no HTTP tunnel carries.
-func (x *exchange) check(r *http.Request) error {
-	if err := guard.SameRequest(x.open, r); err != nil {
-		return err
-	}
-	return checkUpgrade(r.Header, x.tunnel.backend.Address())
-}
-
-// copyBuffers are the proxy's.
-type copyBuffers struct{ pool sync.Pool }
-
-const copyBuffer = 32 << 10
-
-func (b *copyBuffers) Get() []byte {
-	if buf, ok := b.pool.Get().(*[copyBuffer]byte); ok {
-		return buf[:]
-	}
-	return make([]byte, copyBuffer)
-}
-
-func (b *copyBuffers) Put(buf []byte) { b.pool.Put((*[copyBuffer]byte)(buf)) }
-
-func (d *Dispatcher) newProxy() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:       rewrite,
-		Transport:     roundTripper{},
-		FlushInterval: -1,
-		BufferPool:    new(copyBuffers),
-		ErrorLog:      slog.NewLogLogger(d.cfg.Log.Handler(), slog.LevelDebug),
-		ErrorHandler: func(_ http.ResponseWriter, r *http.Request, err error) {
-			x := r.Context().Value(exchangeKey{}).(*exchange)
-			x.failCall(proxyError(err))
-		},
-	}
+// streams reports whether a header says that what follows comes when it comes.
+func streams(h http.Header) bool {
+	t := h.Get("Content-Type")
+	return strings.HasPrefix(t, "text/event-stream") || strings.HasPrefix(t, "application/grpc")
 }

@@ -202,6 +202,15 @@ func TestRefusalsLeaveTheBackendAlone(t *testing.T) {
 		"no HTTP":          {open(func(*protocol.Open) {}), "\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", protocol.BadRequest},
 		"CL and TE":        {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", protocol.BadRequest},
 		"no host":          {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\n\r\n", protocol.BadRequest},
+		"empty host":       {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost:\r\n\r\n", protocol.BadRequest},
+		"bad host":         {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: a/b\r\n\r\n", protocol.BadRequest},
+		"two hosts":        {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", protocol.BadRequest}, // W01
+		"another version":  {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/2.0\r\nHost: x\r\n\r\n", protocol.BadRequest},
+		"an expectation":   {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nExpect: more\r\n\r\n", protocol.BadRequest},
+		"a bad value":      {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nX: a\x01b\r\n\r\n", protocol.BadRequest}, // W01
+		"a bad name":       {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nX Y: a\r\n\r\n", protocol.BadRequest},    // W01
+		"another bad one":  {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nX: a\x7fb\r\n\r\n", protocol.BadRequest}, // W01
+		"half a header":    {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost x\r\n\r\n", protocol.BadRequest},
 		"h2c upgrade":      {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", protocol.UpgradeRefused}, // W05
 		"bare h2c upgrade": {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\n\r\n", protocol.UpgradeRefused},                                                                                    // W05
 		"h2c settings":     {open(func(*protocol.Open) {}), "GET /accounting/1 HTTP/1.1\r\nHost: x\r\nHTTP2-Settings: AAMAAABk\r\n\r\n", protocol.UpgradeRefused},                                                                        // W05

@@ -43,18 +43,3 @@ func (x *exchange) stopIdle() {
 		x.idle = nil
 	}
 }
-
-// answering is called with the final response's header.
-func (x *exchange) answering(h http.Header) {
-	if strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
-		x.stopIdle()
-	}
-}
-
-// upgrade is called when the connection has become the proxy's.
-func (x *exchange) upgrade() {
-	x.stopIdle()
-	x.mu.Lock()
-	x.upgraded = true
-	x.mu.Unlock()
-}

@@ -142,8 +142,8 @@ func (c *openedConn) Read(p []byte) (int, error) {
 	return c.Stream.Read(p)
 }
 
-func (c *openedConn) LocalAddr() net.Addr  { return addr{} }
-func (c *openedConn) RemoteAddr() net.Addr { return addr{} }
+func (c *openedConn) LocalAddr() net.Addr  { return &net.UnixAddr{Net: "memory"} }
+func (c *openedConn) RemoteAddr() net.Addr { return &net.UnixAddr{Net: "memory"} }
 
 func TestWebSocketsWork(t *testing.T) {
 	tunnel := serveHTTP(t, func(w http.ResponseWriter, req *http.Request) {
@@ -204,5 +204,18 @@ func TestAWebSocketWhoseBackendDiesIsReset(t *testing.T) {
 	_, err := io.ReadAll(s)
 	if reset, ok := errors.AsType[*link.ResetError](err); !ok || protocol.Code(reset.Code) != protocol.BackendProtocol {
 		t.Errorf("got %v, want a reset with backend_protocol", err)
+	}
+}
+
+func TestASwitchToAnotherProtocolIsNoAnswer(t *testing.T) { // W06
+	for name, header := range map[string]string{"another": "Connection: Upgrade\r\nUpgrade: h2c\r\n", "none": ""} {
+		r := newRelay(t, serveRaw(t, func(c net.Conn, _ string) {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\n"+header+"\r\n")
+		}))
+		s := r.open(openFor(request(t, "GET", "/", nil)), "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		opened, err := protocol.ReadOpened(s)
+		if err != nil || opened.Code != protocol.BackendProtocol || !opened.Sent {
+			t.Errorf("%s: got %+v, %v, want backend_protocol", name, opened, err)
+		}
 	}
 }

@@ -23,7 +23,7 @@ func (c *call) serveTCP(ctx context.Context) {
 		return
 	}
 	defer conn.Close()
-	if err := c.answer(&protocol.Opened{}); err != nil {
+	if err := c.answer(&protocol.Opened{}, link.Stream.Write); err != nil {
 		c.stream.Reset(uint16(protocol.LinkLost))
 		c.failed(peerError(err))
 		return

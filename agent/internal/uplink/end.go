@@ -3,7 +3,6 @@ package uplink
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +16,7 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/control"
 	"github.com/fairlead/fairlead/protocol/link/quiclink"
 	"github.com/fairlead/fairlead/protocol/link/redial"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/protocol/link/yamuxlink"
 )
 
@@ -30,8 +30,10 @@ type end struct {
 	address   string
 	transport string
 	slot      uint16
+	demand    *demand
 	wanted    atomic.Bool
 	stop      context.CancelFunc // ends keep
+	meter     link.Meter
 
 	mu      sync.Mutex // guards: the fields below
 	conn    *control.Conn
@@ -42,17 +44,22 @@ type end struct {
 	err     error     // why the last link ended, or the last attempt failed
 }
 
-func (u *Uplink) newEnd(relay, address, transport string, stop context.CancelFunc) *end {
-	e := &end{u: u, relay: relay, address: address, transport: transport, slot: uint16(u.cfg.Slots.Add(1)), //nolint:gosec // begins anew after 65,535: those links are long gone
+func (u *Uplink) newEnd(relay, address, transport string, d *demand, stop context.CancelFunc) *end {
+	e := &end{u: u, relay: relay, address: address, transport: transport, demand: d, slot: uint16(u.cfg.Slots.Add(1)), //nolint:gosec // begins anew after 65,535: those links are long gone
 		stop: stop, since: time.Now()}
 	e.wanted.Store(true)
+	e.meter.Tick(link.Stats{}, e.since)
 	return e
 }
 
 // keep dials, serves and dials again until ctx ends.
 func (e *end) keep(ctx context.Context) {
 	log := e.u.cfg.Log.With("relay", e.relay, "address", e.address, "transport", e.transport)
-	redial.Loop(ctx, e.attempt, redial.Observer{
+	attempt := e.attempt
+	if e.transport == laneTransport {
+		attempt = e.attemptLanes
+	}
+	redial.Loop(ctx, attempt, redial.Observer{
 		Lost: func(err error, stood, wait time.Duration) {
 			e.down(err)
 			if !e.wanted.Load() {
@@ -81,10 +88,14 @@ func (e *end) attempt(ctx context.Context, up func()) error {
 		return fmt.Errorf("dialing %s over %s: %w", e.address, e.transport, err)
 	}
 	defer s.Close(nil)
-	peer, err := certs.Verify(e.u.cfg.Source, s.Info().TLS.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now())
+	state := s.Info().TLS
+	// The link outlives ctx by its drain.
+	held, err := e.u.hold(context.WithoutCancel(ctx), &state, e.u.cfg.Log.With("relay", e.relay, "address", e.address, "transport", e.transport))
 	if err != nil {
 		return fmt.Errorf("relay at %s: %w", e.address, err)
 	}
+	defer held.release()
+	peer := held.peer.Identity()
 	hello := e.u.cfg.Hello()
 	hello.Slot = e.slot
 	conn, welcome, err := control.Dial(ctx, s, hello, e.u.cfg.Control)
@@ -92,6 +103,11 @@ func (e *end) attempt(ctx context.Context, up func()) error {
 		return fmt.Errorf("registering at %s: %w", e.address, err)
 	}
 	e.report(welcome, peer)
+	if e.transport == "tcp" {
+		e.demand.beside.Store(&home{peer.ID, welcome.Relay})
+		defer e.demand.beside.Store(nil)
+		e.demand.wake()
+	}
 	e.mu.Lock()
 	e.conn, e.session, e.welcome, e.peer, e.since, e.err = conn, s, welcome, peer, time.Now(), nil
 	e.mu.Unlock()
@@ -102,7 +118,8 @@ func (e *end) attempt(ctx context.Context, up func()) error {
 	}
 	e.u.once.Do(func() { close(e.u.first) })
 	up()
-	return e.serve(ctx, s, conn, peer)
+	held.begin(func(m *protocol.Proof) error { return conn.Send(m) })
+	return e.serve(ctx, s, conn, held)
 }
 
 func (e *end) report(welcome *protocol.Welcome, peer certs.Identity) {
@@ -118,24 +135,77 @@ func (e *end) report(welcome *protocol.Welcome, peer certs.Identity) {
 func (e *end) dial(ctx context.Context) (link.Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.u.cfg.Handshake)
 	defer cancel()
-	host, _, err := net.SplitHostPort(e.relay)
-	if err != nil {
-		return nil, err
-	}
-	cfg := certs.ClientConfig(e.u.cfg.Source, host, []string{protocol.ALPN}, e.authorize)
 	if e.transport == "quic" {
-		return quiclink.Dial(ctx, e.address, host, cfg, e.u.cfg.Link)
+		cfg, host, err := e.tlsConfig(protocol.ALPN)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, e.patience(quicTimeout))
+		defer cancel()
+		s, err := quiclink.Dial(ctx, e.address, host, cfg, e.u.cfg.Link)
+		if err != nil {
+			return nil, err
+		}
+		e.u.udp.Do(func() { s.Buffers().Report(e.u.cfg.Log) })
+		return s, nil
 	}
-	raw, err := e.u.cfg.Dial(ctx, e.address)
+	conn, info, err := e.dialTLS(ctx, protocol.ALPN)
 	if err != nil {
 		return nil, err
 	}
-	conn := tls.Client(raw, cfg)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(err, raw.Close())
+	return yamuxlink.Client(conn, e.u.cfg.Link, info)
+}
+
+// Within a minute after a link has ended, an attempt is soon given up for another: a kernel that was not heard asks again
+// after 1 s, then 2, 4 and 8, and so would miss the moment in which the path is back.
+const (
+	hurry          = time.Minute
+	connectTimeout = 1200 * time.Millisecond // a first SYN and a second one
+	quicTimeout    = 3 * time.Second         // several flights
+)
+
+// patience is how long an attempt may take: short in a hurry, else as long as the handshake's own bound.
+func (e *end) patience(short time.Duration) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if time.Since(e.since) < hurry {
+		return min(short, e.u.cfg.Handshake)
 	}
-	return yamuxlink.Client(conn, e.u.cfg.Link, link.Info{
-		Transport: "tcp", Local: raw.LocalAddr(), Remote: raw.RemoteAddr(), TLS: conn.ConnectionState()})
+	return e.u.cfg.Handshake
+}
+
+func (e *end) tlsConfig(alpn string) (cfg *tls.Config, host string, err error) {
+	host, _, err = net.SplitHostPort(e.relay)
+	if err != nil {
+		return nil, "", err
+	}
+	cfg = certs.ClientConfig(e.u.cfg.Source, host, []string{alpn}, e.authorize)
+	if e.u.cfg.RequirePQ {
+		certs.RequirePostQuantum(cfg)
+	}
+	return cfg, host, nil
+}
+
+// dialTLS connects and shakes hands, over a tuned *socket.Conn.
+func (e *end) dialTLS(ctx context.Context, alpn string) (*tls.Conn, link.Info, error) {
+	cfg, _, err := e.tlsConfig(alpn)
+	if err != nil {
+		return nil, link.Info{}, err
+	}
+	dialing, cancel := context.WithTimeout(ctx, e.patience(connectTimeout))
+	raw, err := e.u.cfg.Dial(dialing, e.address)
+	cancel()
+	if err != nil {
+		return nil, link.Info{}, err
+	}
+	conn := tls.Client(socket.Wrap(raw), cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, link.Info{}, errors.Join(err, raw.Close())
+	}
+	if err := socket.Tune(raw, socket.Options{Congestion: e.u.cfg.Congestion, Unsent: socket.LinkUnsent}); err != nil {
+		e.u.cfg.Log.Warn("tuning a socket failed", "relay", e.relay, "address", e.address, "error", err)
+	}
+	return conn, link.Info{Transport: "tcp", Local: raw.LocalAddr(), Remote: raw.RemoteAddr(), TLS: conn.ConnectionState()}, nil
 }
 
 // authorize admits only relays that the agent's file names.
@@ -146,15 +216,10 @@ func (e *end) authorize(id certs.ID) error {
 	return nil
 }
 
-// serve runs the link to its end. The two identities bound its life; the first of them to expire ends it.
-func (e *end) serve(ctx context.Context, s link.Session, conn *control.Conn, peer certs.Identity) error {
-	expiry := peer.NotAfter
-	if own, err := e.u.cfg.Source.Certificate(); err == nil && own.Leaf.NotAfter.Before(expiry) {
-		expiry = own.Leaf.NotAfter
-	}
-	// The link outlives ctx by its drain.
-	life, end := context.WithDeadlineCause(context.WithoutCancel(ctx), expiry,
-		protocol.Errorf(protocol.IdentityExpired, "an identity of this link expired at %s", expiry.UTC().Format(time.RFC3339)))
+// serve runs the link to its end. It stands on what the relay has last proved.
+func (e *end) serve(ctx context.Context, s link.Session, conn *control.Conn, held *relayEnd) error {
+	life, end := context.WithCancel(held.ctx)
+	defer end()
 	var wg sync.WaitGroup
 	wg.Go(func() { e.accept(life, s) })
 	wg.Go(func() {
@@ -169,6 +234,7 @@ func (e *end) serve(ctx context.Context, s link.Session, conn *control.Conn, pee
 		Drain: func(d *protocol.Drain) {
 			e.u.cfg.Log.Info("relay drains", "relay", e.relay, "address", e.address, "code", d.Code, "reason", d.Sentence)
 		},
+		Proof: held.renew,
 		Suspect: func(suspect bool) {
 			if suspect {
 				e.u.cfg.Log.Warn("link suspect", "relay", e.relay, "address", e.address, "transport", e.transport)
@@ -178,6 +244,9 @@ func (e *end) serve(ctx context.Context, s link.Session, conn *control.Conn, pee
 	})
 	end()
 	wg.Wait()
+	if errors.Is(err, control.ErrDead) && e.transport == "tcp" {
+		e.demand.doubt(err)
+	}
 	return err
 }
 
@@ -190,7 +259,16 @@ func (e *end) accept(ctx context.Context, s link.Session) {
 		if err != nil {
 			return // the session has ended, and Run says why
 		}
-		wg.Go(func() { e.u.cfg.Serve(ctx, st, s.Info()) })
+		if e.transport == "tcp" {
+			e.demand.shared.Add(1)
+		}
+		e.demand.wake()
+		wg.Go(func() {
+			e.u.cfg.Serve(ctx, st, s.Info())
+			if e.transport == "tcp" {
+				e.demand.shared.Add(-1)
+			}
+		})
 	}
 }
 

@@ -36,6 +36,7 @@ func newTrust(t *testing.T) *trust {
 
 // fakeRelay takes links on a loopback address as a relay does, and remembers them.
 type fakeRelay struct {
+	name   string // in Welcome
 	addr   string
 	hellos chan *protocol.Hello
 	links  chan link.Session
@@ -80,7 +81,7 @@ func (r *fakeRelay) serve(ctx context.Context, conn *tls.Conn) {
 	}
 	defer s.Close(nil)
 	c, hello, err := control.Accept(ctx, s, func(h *protocol.Hello) *protocol.Welcome {
-		w := &protocol.Welcome{Relay: "fake"}
+		w := &protocol.Welcome{Relay: r.name}
 		for _, t := range h.Tunnels {
 			w.Tunnels = append(w.Tunnels, protocol.TunnelVerdict{Name: t})
 		}

@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/protocol/link/control"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 )
 
 // Transport says which transports are dialled.
@@ -37,9 +39,13 @@ type Config struct {
 	Relays    []string // host:port
 	RelayID   certs.Patterns
 	Source    certs.Source
+	RequirePQ bool // refuse relays without a post-quantum key agreement
 	Transport Transport
 	Dial      DialTCP // how TCP gets out: Direct, or through a proxy
 	ByName    bool    // leave the relays' names to the proxy behind Dial, which then is the only way out: no QUIC
+
+	Lanes      int               // most lanes a relay address; zero: none, and every stream takes the yamux link
+	Congestion socket.Congestion // of TCP; zero: socket.Auto
 
 	Resolve Resolve // nil: the system's resolver
 
@@ -56,12 +62,14 @@ type Config struct {
 
 // Uplink holds the links. Its methods are safe for concurrent use.
 type Uplink struct {
-	cfg Config
+	cfg    Config
+	keeper *standing.Keeper // of what relays have proved
 
 	mu    sync.Mutex // guards: ends
 	ends  []*end
 	first chan struct{} // closed when a link stands for the first time
 	once  sync.Once
+	udp   sync.Once // for what is said of UDP sockets
 }
 
 // Resolve returns the addresses behind a relay's host:port, each as ip:port and once.
@@ -72,10 +80,15 @@ func New(cfg Config) *Uplink {
 	if cfg.Handshake == 0 {
 		cfg.Handshake = dialTimeout
 	}
+	if cfg.Congestion == "" {
+		cfg.Congestion = socket.Auto
+	}
 	if cfg.Resolve == nil {
 		cfg.Resolve = resolve
 	}
-	return &Uplink{cfg: cfg, first: make(chan struct{})}
+	u := &Uplink{cfg: cfg, first: make(chan struct{})}
+	u.keeper = u.newKeeper()
+	return u
 }
 
 // FirstLink is closed when a link stands for the first time.
@@ -94,13 +107,12 @@ func (u *Uplink) Up() int {
 
 // Status tells of every link, standing or not, by relay, address and transport.
 func (u *Uplink) Status() []Status {
-	u.mu.Lock()
-	ends := slices.Clone(u.ends)
-	u.mu.Unlock()
+	ends := u.all()
 	all := make([]Status, 0, len(ends))
 	for _, e := range ends {
 		all = append(all, e.snapshot())
 	}
+	judge(all)
 	slices.SortFunc(all, func(a, b Status) int {
 		return strings.Compare(a.Relay+a.Address+a.Transport, b.Relay+b.Address+b.Transport)
 	})
@@ -109,10 +121,7 @@ func (u *Uplink) Status() []Status {
 
 // Announce sends a tunnel's status on every standing link. A link that cannot take it is ending anyway.
 func (u *Uplink) Announce(s *protocol.TunnelStatus) {
-	u.mu.Lock()
-	ends := slices.Clone(u.ends)
-	u.mu.Unlock()
-	for _, e := range ends {
+	for _, e := range u.all() {
 		e.announce(s)
 	}
 }
@@ -120,7 +129,13 @@ func (u *Uplink) Announce(s *protocol.TunnelStatus) {
 // Run keeps the links until ctx ends, then drains them: the relays are told to open no more streams, and those that
 // run have Config.Drain to end. When it returns, every link is closed.
 func (u *Uplink) Run(ctx context.Context) {
+	judging, stop := context.WithCancel(context.WithoutCancel(ctx)) // links are judged while they drain, too
+	var keeper sync.WaitGroup
+	keeper.Go(func() { u.keeper.Run(judging) })
+	defer keeper.Wait()
+	defer stop()
 	var wg sync.WaitGroup
+	wg.Go(func() { u.measure(ctx) })
 	for _, relay := range u.cfg.Relays {
 		wg.Go(func() { u.keepRelay(ctx, relay) })
 	}
@@ -137,14 +152,17 @@ const (
 func (u *Uplink) keepRelay(ctx context.Context, relay string) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	kept := map[string]*end{}
+	kept, demands := map[string]*end{}, map[string]*demand{}
 	keep := func(address, transport string) {
 		key := transport + " " + address
 		if _, there := kept[key]; there {
 			return
 		}
+		if demands[address] == nil {
+			demands[address] = newDemand()
+		}
 		ctx, stop := context.WithCancel(ctx)
-		e := u.newEnd(relay, address, transport, stop)
+		e := u.newEnd(relay, address, transport, demands[address], stop)
 		kept[key] = e
 		u.add(e)
 		wg.Go(func() {
@@ -155,6 +173,9 @@ func (u *Uplink) keepRelay(ctx context.Context, relay string) {
 	}
 	if u.cfg.ByName {
 		keep(relay, "tcp")
+		if u.cfg.Lanes > 0 {
+			keep(relay, laneTransport)
+		}
 		return
 	}
 	tick := time.NewTicker(resolveEvery)
@@ -192,14 +213,27 @@ func (u *Uplink) keepRelay(ctx context.Context, relay string) {
 	}
 }
 
+// laneTransport is the end that keeps an address's lanes.
+const laneTransport = "lane"
+
 func (u *Uplink) transports() []string {
-	switch u.cfg.Transport {
-	case TCP:
-		return []string{"tcp"}
-	case QUIC:
-		return []string{"quic"}
+	var all []string
+	if u.cfg.Transport != QUIC {
+		all = append(all, "tcp")
+		if u.cfg.Lanes > 0 {
+			all = append(all, laneTransport)
+		}
 	}
-	return []string{"tcp", "quic"}
+	if u.cfg.Transport != TCP {
+		all = append(all, "quic")
+	}
+	return all
+}
+
+func (u *Uplink) all() []*end {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.ends)
 }
 
 func (u *Uplink) add(e *end) {

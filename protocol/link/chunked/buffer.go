@@ -23,8 +23,9 @@ type segment struct {
 // concurrent use, except that the bytes from reserve may be filled while others read.
 type buffer struct {
 	segs    []segment
-	size    int  // bytes unread
-	filling bool // the last segment's tail is being filled: it stays
+	one     [1]segment // what segs begins with: most streams never hold more
+	size    int        // bytes unread
+	filling bool       // the last segment's tail is being filled: it stays
 }
 
 // reserve returns room for up to n more bytes; commit must follow.
@@ -35,6 +36,9 @@ func (b *buffer) reserve(n int) []byte {
 			seg.b = smallSegments.Get().(*[smallSegment]byte)[:]
 		} else {
 			seg.b = largeSegments.Get().(*[largeSegment]byte)[:]
+		}
+		if b.segs == nil {
+			b.segs = b.one[:0]
 		}
 		b.segs = append(b.segs, seg)
 	}

@@ -19,12 +19,15 @@ const maxCredit = 1 << 30
 // without holding a lock, and never after Release, but for a Data or an End that raced with a reset: those are
 // dropped.
 type Carrier interface {
-	// Data copies p and queues it. It waits for room until either channel is closed, and says whether p was queued.
-	Data(p []byte, stop, expired <-chan struct{}) bool
+	// Data copies p and queues it, in chunks of link.WriteSize and what is left. It waits for room until either
+	// channel is closed, and returns how many bytes were queued: whole chunks.
+	Data(p []byte, stop, expired <-chan struct{}) int
 	End()
 	// Reset overtakes the data that is queued, and drops it.
 	Reset(code uint16)
 	Credit(bytes uint32)
+	// RTT is the link's round trip, 0 where it is unknown. Unlike the others it is called with a lock.
+	RTT() time.Duration
 	// Release is called once, when the stream has ended: both directions (and everything was read or given up), or
 	// aborted by a reset or with the link, when what is still queued is of no use.
 	Release(aborted bool)
@@ -32,13 +35,15 @@ type Carrier interface {
 
 // Stream is a link.Stream.
 type Stream struct {
+	link.Break
 	carrier       Carrier
 	readDeadline  deadline
 	writeDeadline deadline
-	readable      chan struct{} // holds a token when there may be something for Read
-	writable      chan struct{} // holds a token when there may be credit for Write
-	readStop      chan struct{} // closed when Read can only fail
-	writeStop     chan struct{} // closed when Write can only fail
+	readable      chan struct{}              // holds a token when there may be something for Read
+	writable      chan struct{}              // holds a token when there may be credit for Write
+	readStop      chan struct{}              // closed when Read can only fail
+	writeStop     chan struct{}              // closed when Write can only fail
+	small         [link.ChunkHeaderSize]byte // ReadChunk's
 
 	// mu guards:
 	mu          sync.Mutex
@@ -65,7 +70,7 @@ const creditMargin = 64
 // agree on cfg.InitialWindow, which is the first credit; it is at least 4 KiB. Credit pays for data chunks with their
 // headers: so a flood of tiny ones is bounded too.
 func New(carrier Carrier, cfg link.Config, budget *link.Budget) *Stream {
-	return &Stream{
+	s := &Stream{
 		carrier:       carrier,
 		readDeadline:  newDeadline(),
 		writeDeadline: newDeadline(),
@@ -76,6 +81,8 @@ func New(carrier Carrier, cfg link.Config, budget *link.Budget) *Stream {
 		window:        newWindow(cfg.InitialWindow, cfg.MaxWindow, budget),
 		credit:        cfg.InitialWindow - creditMargin,
 	}
+	s.window.rtt = carrier.RTT
+	return s
 }
 
 // Cut ends the stream because nothing more can arrive on it, with err, which must wrap link.ErrLost. It does nothing
@@ -196,6 +203,9 @@ func (s *Stream) abort(err error, unlessBothEnded bool, tell func()) {
 		tell()
 	}
 	s.carrier.Release(true)
+	if reset, ok := err.(*link.ResetError); !ok || !reset.Local { //nolint:errorlint // made here
+		s.Broke(err)
+	}
 }
 
 // releaseIfDone releases the stream once both directions have ended and nothing is left to read.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/fairlead/fairlead/protocol/link"
 )
@@ -18,11 +19,12 @@ type record struct {
 	released int
 }
 
-func (r *record) Data(p []byte, _, _ <-chan struct{}) bool { r.data += len(p); return true }
-func (r *record) End()                                     { r.ends++ }
-func (r *record) Reset(code uint16)                        { r.resets = append(r.resets, code) }
-func (r *record) Credit(n uint32)                          { r.credit += int(n) }
-func (r *record) Release(bool)                             { r.released++ }
+func (r *record) RTT() time.Duration                      { return 0 }
+func (r *record) Data(p []byte, _, _ <-chan struct{}) int { r.data += len(p); return len(p) }
+func (r *record) End()                                    { r.ends++ }
+func (r *record) Reset(code uint16)                       { r.resets = append(r.resets, code) }
+func (r *record) Credit(n uint32)                         { r.credit += int(n) }
+func (r *record) Release(bool)                            { r.released++ }
 
 func newStream() (*Stream, *record) {
 	r := &record{}

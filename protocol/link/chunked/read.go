@@ -62,11 +62,11 @@ func (s *Stream) tryRead(p []byte, expired bool) (int, error) {
 // link.ErrMalformedChunk is the peer's fault, and the link must end; any other one is r's, io.EOF at the end of r
 // between two chunks. Calls must not overlap.
 func (s *Stream) ReadChunk(r io.Reader) error {
-	var b [link.ChunkHeaderSize]byte
-	if _, err := io.ReadFull(r, b[:]); err != nil {
+	b := s.small[:]
+	if _, err := io.ReadFull(r, b); err != nil {
 		return err
 	}
-	h, err := link.ParseChunkHeader(b)
+	h, err := link.ParseChunkHeader(s.small)
 	if err != nil {
 		return err
 	}
@@ -80,10 +80,10 @@ func (s *Stream) ReadChunk(r io.Reader) error {
 		return midChunk(err)
 	}
 	if h.Type == link.ChunkReset {
-		s.ResetByPeer(binary.BigEndian.Uint16(b[:]))
+		s.ResetByPeer(binary.BigEndian.Uint16(b))
 		return nil
 	}
-	return s.receiveCredit(binary.BigEndian.Uint32(b[:]))
+	return s.receiveCredit(binary.BigEndian.Uint32(b))
 }
 
 func midChunk(err error) error {

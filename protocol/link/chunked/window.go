@@ -6,10 +6,14 @@ import (
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// busyPeriod is how fast half a window must be consumed for the window to grow: longer than any round trip that a
-// window could be too small for (a satellite's is 600 ms, two halves a round trip), so a stream's window comes to hold
-// about a second of what it carries, and slow streams leave the budget alone.
-const busyPeriod = 500 * time.Millisecond
+// A window grows while half of it is consumed within periodRounds round trips: it comes to hold some eight times what
+// is under way, and no more of the budget or of the processor's cache. The period is at least minPeriod, for pauses of
+// the two systems, and at most busyPeriod, which holds where the round trip is unknown too.
+const (
+	periodRounds = 4
+	minPeriod    = time.Millisecond
+	busyPeriod   = 500 * time.Millisecond
+)
 
 // window decides how much the peer may send. It always holds that granted plus what is buffered is at most size. It
 // is not safe for concurrent use.
@@ -20,6 +24,7 @@ type window struct {
 	grown   int // bytes of size that came from budget
 	since   time.Time
 	budget  *link.Budget
+	rtt     func() time.Duration // nil or 0: unknown
 }
 
 func newWindow(initial, maxSize int, budget *link.Budget) window {
@@ -42,7 +47,7 @@ func (w *window) consumed(buffered int) int {
 		return 0
 	}
 	now := time.Now()
-	if now.Sub(w.since) < busyPeriod && buffered <= w.size/4 && w.size < w.max {
+	if took := now.Sub(w.since); took < busyPeriod && took < w.period() && buffered <= w.size/4 && w.size < w.max {
 		if more := min(w.size, w.max-w.size); w.budget.Take(more) {
 			w.size += more
 			w.grown += more
@@ -52,6 +57,17 @@ func (w *window) consumed(buffered int) int {
 	grant := w.size - w.granted - buffered
 	w.granted += grant
 	return grant
+}
+
+func (w *window) period() time.Duration {
+	if w.rtt == nil {
+		return busyPeriod
+	}
+	rtt := w.rtt()
+	if rtt == 0 {
+		return busyPeriod
+	}
+	return max(periodRounds*rtt, minPeriod)
 }
 
 // release returns to the budget what the window had taken.

@@ -30,6 +30,32 @@ func TestBusyStreamsWindowGrowsToItsMaximum(t *testing.T) {
 	})
 }
 
+func TestWindowGrowsWithTheRoundTripAndNotBeyond(t *testing.T) {
+	for _, c := range []struct {
+		rtt, half time.Duration // the round trip, and how long half a window takes while it is 256 KiB
+		want      int
+	}{
+		{50 * time.Millisecond, 5 * time.Millisecond, 16 << 20}, // 25 MiB/s: 1.25 MiB under way
+		{50 * time.Millisecond, 50 * time.Millisecond, 1 << 20}, // 2.5 MiB/s: 128 KiB under way
+		{100 * time.Microsecond, 200 * time.Microsecond, 2 << 20},
+		{5 * time.Second, time.Second, 256 * kib},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWindow(256*kib, 16<<20, link.NewBudget(64<<20))
+			w.rtt = func() time.Duration { return c.rtt }
+			for range 20 { // a stream of one rate: larger windows take longer
+				half := w.size / 2
+				time.Sleep(c.half * time.Duration(half) / (128 * kib))
+				w.arrived(half)
+				w.consumed(0)
+			}
+			if w.size != c.want {
+				t.Errorf("half of 256 KiB in %v at a round trip of %v: the window came to %d bytes, expected %d", c.half, c.rtt, w.size, c.want)
+			}
+		})
+	}
+}
+
 func TestSlowStreamsWindowLeavesTheBudgetAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		budget := link.NewBudget(64 << 20)

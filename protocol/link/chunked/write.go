@@ -33,32 +33,43 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// writeSome queues what fits into one chunk and the credit, waiting for both.
+// maxWrite is how much is handed to the carrier at once, in bytes.
+const maxWrite = 4 * link.WriteSize
+
+// writeSome queues what the credit admits of p, waiting for both credit and room.
 func (s *Stream) writeSome(p []byte) (int, error) {
 	for {
 		expired := s.writeDeadline.channel()
-		k, err := s.takeCredit(min(len(p), link.WriteSize), isClosed(expired))
+		n, err := s.takeCredit(min(len(p), maxWrite), isClosed(expired))
 		if err != nil {
 			return 0, err
 		}
-		if k > 0 {
-			if s.carrier.Data(p[:k], s.writeStop, expired) {
-				return k, nil
+		if n == 0 {
+			select {
+			case <-s.writable:
+			case <-s.writeStop:
+			case <-expired:
 			}
-			s.mu.Lock()
-			s.credit += k + link.ChunkHeaderSize
-			s.mu.Unlock()
-			continue // and find out why
+			continue
 		}
-		select {
-		case <-s.writable:
-		case <-s.writeStop:
-		case <-expired:
+		k := s.carrier.Data(p[:n], s.writeStop, expired)
+		if k < n {
+			s.mu.Lock()
+			s.credit += cost(n) - cost(k)
+			s.mu.Unlock()
+		}
+		if k > 0 {
+			return k, nil
 		}
 	}
 }
 
-// takeCredit takes credit for a chunk of up to n bytes: 0 when there is none.
+// cost is the credit that n bytes take, with the headers of their chunks.
+func cost(n int) int {
+	return n + (n+link.WriteSize-1)/link.WriteSize*link.ChunkHeaderSize
+}
+
+// takeCredit takes credit for up to n bytes and returns for how many: 0 when there is none.
 func (s *Stream) takeCredit(n int, expired bool) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,10 +79,11 @@ func (s *Stream) takeCredit(n int, expired bool) (int, error) {
 	if expired {
 		return 0, os.ErrDeadlineExceeded
 	}
-	if n = min(n, s.credit-link.ChunkHeaderSize); n <= 0 {
-		return 0, nil
+	if s.credit < cost(n) {
+		const whole = link.WriteSize + link.ChunkHeaderSize
+		n = s.credit/whole*link.WriteSize + max(s.credit%whole-link.ChunkHeaderSize, 0)
 	}
-	s.credit -= n + link.ChunkHeaderSize
+	s.credit -= cost(n)
 	return n, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -101,25 +102,62 @@ func dial(ctx context.Context, s link.Session, hello *protocol.Hello, cfg Config
 		return nil, nil, fmt.Errorf("opening the control stream: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { s.Close(context.Cause(ctx)) })()
-	if err := protocol.Write(st, hello); err != nil {
-		return nil, nil, fmt.Errorf("saying hello: %w", err)
-	}
-	m, err := protocol.ReadControl(st)
+	welcome, err := Greet(st, hello)
 	if err != nil {
-		return nil, nil, fmt.Errorf("waiting for welcome: %w", err)
+		return nil, nil, err
+	}
+	return newConn(s, st, cfg), welcome, nil
+}
+
+// Greet says hello on rw and reads the answer; a refusal is a *RefusedError. It blocks as rw does.
+func Greet(rw io.ReadWriter, hello *protocol.Hello) (*protocol.Welcome, error) {
+	if err := protocol.Write(rw, hello); err != nil {
+		return nil, fmt.Errorf("saying hello: %w", err)
+	}
+	m, err := protocol.ReadControl(rw)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for welcome: %w", err)
 	}
 	welcome, ok := m.(*protocol.Welcome)
 	if !ok {
-		return nil, nil, fmt.Errorf("%w: expected Welcome, got %T", protocol.ErrMalformed, m)
+		return nil, fmt.Errorf("%w: expected Welcome, got %T", protocol.ErrMalformed, m)
 	}
 	if welcome.Code != protocol.OK {
-		return nil, nil, &RefusedError{welcome.Code, welcome.Sentence, welcome.RetryAfter}
+		return nil, &RefusedError{welcome.Code, welcome.Sentence, welcome.RetryAfter}
 	}
 	if welcome.Version < hello.MinVersion || welcome.Version > hello.MaxVersion {
-		return nil, nil, fmt.Errorf("%w: relay chose version %d of %d to %d", protocol.ErrMalformed,
+		return nil, fmt.Errorf("%w: relay chose version %d of %d to %d", protocol.ErrMalformed,
 			welcome.Version, hello.MinVersion, hello.MaxVersion)
 	}
-	return newConn(s, st, cfg), welcome, nil
+	return welcome, nil
+}
+
+// Admit reads the peer's Hello from rw, negotiates the version, and writes what answer makes of it. Where that refuses,
+// the error is the *RefusedError that the peer was told. It blocks as rw does.
+func Admit(rw io.ReadWriter, answer func(*protocol.Hello) *protocol.Welcome) (*protocol.Hello, error) {
+	m, err := protocol.ReadControl(rw)
+	if err != nil {
+		return nil, fmt.Errorf("waiting for hello: %w", err)
+	}
+	hello, ok := m.(*protocol.Hello)
+	if !ok {
+		return nil, fmt.Errorf("%w: expected Hello, got %T", protocol.ErrMalformed, m)
+	}
+	var welcome *protocol.Welcome
+	version, err := protocol.Negotiate(hello.MinVersion, hello.MaxVersion)
+	if err != nil {
+		e := protocol.AsError(err)
+		welcome = &protocol.Welcome{Code: e.Code, Sentence: e.Sentence}
+	} else if welcome = answer(hello); welcome.Code == protocol.OK {
+		welcome.Version = version
+	}
+	if err := protocol.Write(rw, welcome); err != nil {
+		return nil, fmt.Errorf("sending welcome: %w", err)
+	}
+	if welcome.Code != protocol.OK {
+		return nil, &RefusedError{welcome.Code, welcome.Sentence, welcome.RetryAfter}
+	}
+	return hello, nil
 }
 
 // Accept waits for the peer's control stream and its Hello, and sends what answer makes of it; the version is
@@ -144,28 +182,13 @@ func accept(ctx context.Context, s link.Session, answer func(*protocol.Hello) *p
 	}
 	stop := context.AfterFunc(ctx, func() { s.Close(context.Cause(ctx)) })
 	defer stop()
-	m, err := protocol.ReadControl(st)
-	if err != nil {
-		return nil, nil, cmpCause(ctx, fmt.Errorf("waiting for hello: %w", err))
-	}
-	hello, ok := m.(*protocol.Hello)
-	if !ok {
-		return nil, nil, fmt.Errorf("%w: expected Hello, got %T", protocol.ErrMalformed, m)
-	}
-	var welcome *protocol.Welcome
-	version, err := protocol.Negotiate(hello.MinVersion, hello.MaxVersion)
-	if err != nil {
-		e := protocol.AsError(err)
-		welcome = &protocol.Welcome{Code: e.Code, Sentence: e.Sentence}
-	} else if welcome = answer(hello); welcome.Code == protocol.OK {
-		welcome.Version = version
-	}
-	if err := protocol.Write(st, welcome); err != nil {
-		return nil, nil, fmt.Errorf("sending welcome: %w", err)
-	}
-	if welcome.Code != protocol.OK {
+	hello, err := Admit(st, answer)
+	if _, refused := errors.AsType[*RefusedError](err); refused {
 		awaitHangUp(st)
-		return nil, nil, &RefusedError{welcome.Code, welcome.Sentence, welcome.RetryAfter}
+		return nil, nil, err
+	}
+	if err != nil {
+		return nil, nil, cmpCause(ctx, err)
 	}
 	return newConn(s, st, cfg), hello, nil
 }

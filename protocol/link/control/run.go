@@ -16,6 +16,7 @@ import (
 type Handler struct {
 	Status  func(*protocol.TunnelStatus)
 	Drain   func(*protocol.Drain)
+	Proof   func(*protocol.Proof)
 	Suspect func(suspect bool) // the state changed; called from the pinger
 }
 
@@ -65,6 +66,10 @@ func (c *Conn) read(ctx context.Context, h Handler) error {
 		case *protocol.Drain:
 			if h.Drain != nil {
 				h.Drain(m)
+			}
+		case *protocol.Proof:
+			if h.Proof != nil {
+				h.Proof(m)
 			}
 		default:
 			return fmt.Errorf("%w: %T after the beginning", protocol.ErrMalformed, m)

@@ -28,6 +28,8 @@ type Pair struct {
 // Harness makes links. The suite closes both ends; what else New starts it must end with t.Cleanup.
 type Harness struct {
 	New func(t *testing.T, client, server link.Config) Pair
+	// Streams is how many streams the links carry at once each way; zero: as many as their Config admits.
+	Streams int
 }
 
 // Run runs the suite.
@@ -41,6 +43,7 @@ func Run(t *testing.T, h Harness) {
 		{"HalfCloseEachWay", halfCloseEachWay},
 		{"CloseWriteEndsAPendingWrite", closeWriteEndsAPendingWrite},
 		{"ResetIsSeenAtOnceWhateverIsUnread", resetIsSeenAtOnce},
+		{"BreakIsToldThoughNobodyReads", breakIsTold},
 		{"LocalResetEndsPendingCalls", localResetEndsPendingCalls},
 		{"ResetAfterBothEndsDoesNothing", resetAfterBothEnds},
 		{"CloseAfterThePeersEndIsQuiet", closeAfterPeersEnd},
@@ -76,7 +79,7 @@ func joined(t *testing.T, from, to link.Session) (near, far link.Stream) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	near, err := from.Open(ctx)
+	near, err := open(ctx, from)
 	if err != nil {
 		t.Fatalf("opening a stream: %v", err)
 	}
@@ -87,6 +90,16 @@ func joined(t *testing.T, from, to link.Session) (near, far link.Stream) {
 	}
 	read(t, far, 1)
 	return near, far
+}
+
+// open tries again while the link has no room, as it may just after other streams have ended.
+func open(ctx context.Context, s link.Session) (link.Stream, error) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		st, err := s.Open(ctx)
+		if !errors.Is(err, link.ErrStreamLimit) || time.Now().After(deadline) {
+			return st, err
+		}
+	}
 }
 
 func write(t *testing.T, st link.Stream, p []byte) {

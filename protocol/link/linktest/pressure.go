@@ -38,7 +38,11 @@ func thousandStreams(t *testing.T, h Harness) {
 	p := h.pair(t, link.Config{}, link.Config{})
 	wait := echo(p.Server)
 	var wg sync.WaitGroup
-	errs := make(chan error, 1000)
+	streams := 1000
+	if h.Streams > 0 {
+		streams = h.Streams
+	}
+	errs := make(chan error, streams)
 	for i := range cap(errs) {
 		wg.Go(func() { errs <- exchange(t.Context(), p.Client, byte(i)) })
 	}
@@ -57,7 +61,7 @@ func thousandStreams(t *testing.T, h Harness) {
 }
 
 func exchange(ctx context.Context, s link.Session, fill byte) error {
-	st, err := s.Open(ctx)
+	st, err := open(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -154,7 +158,7 @@ func churn(t *testing.T, h Harness) {
 }
 
 func misbehave(t *testing.T, s link.Session, how int) {
-	st, err := s.Open(t.Context())
+	st, err := open(t.Context(), s)
 	if err != nil {
 		t.Errorf("opening: %v", err)
 		return

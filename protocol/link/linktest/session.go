@@ -145,11 +145,22 @@ func closeEndsEveryCall(t *testing.T, h Harness) {
 	}
 }
 
+// settled waits until a count has stopped to grow: what had arrived before may still be being read.
+func settled(count func() uint64) uint64 {
+	for {
+		n := count()
+		time.Sleep(100 * time.Millisecond)
+		if count() == n {
+			return n
+		}
+	}
+}
+
 func vanishedPeer(t *testing.T, h Harness) {
 	p := h.pair(t, tight, tight)
 	a, b := joined(t, p.Client, p.Server)
 	p.Vanish()
-	before := p.Server.Received()
+	before := settled(p.Server.Received)
 	write(t, a, []byte("into the void"))
 	got := inBackground(func() error { _, err := a.Read(make([]byte, 1)); return err })
 	sent := inBackground(func() error { _, err := a.Write(make([]byte, 8<<20)); return err })

@@ -203,3 +203,32 @@ func writeDeadline(t *testing.T, h Harness) {
 		t.Error(err)
 	}
 }
+
+func breakIsTold(t *testing.T, h Harness) {
+	p := h.pair(t, tight, tight)
+	told := func(s link.Stream) <-chan error {
+		c := make(chan error, 2)
+		s.(link.Breaker).OnBreak(func(err error) { c <- err })
+		return c
+	}
+	near, far := joined(t, p.Client, p.Server)
+	nearTold, farTold := told(near), told(far)
+	stuck := inBackground(func() error { _, err := near.Write(make([]byte, 16<<20)); return err })
+	time.Sleep(20 * time.Millisecond) // for much to be on its way, unread
+	near.Reset(7)
+	within(t, "the stuck Write", stuck)
+	for _, what := range []string{"the peer", "who asks late"} {
+		err := within(t, what+" is told", farTold)
+		farTold = told(far)
+		if !errors.Is(err, link.ErrLost) { // a lane's code may be behind what nobody read
+			wantReset(t, what+" is told", err, 7, false)
+		}
+	}
+	if len(nearTold) > 0 {
+		t.Error("this side was told of its own reset")
+	}
+	_, far = joined(t, p.Client, p.Server)
+	farTold = told(far)
+	p.Client.Close(nil)
+	wantLost(t, "the peer is told of the link's end", within(t, "being told of the link's end", farTold))
+}

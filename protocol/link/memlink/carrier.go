@@ -2,6 +2,8 @@ package memlink
 
 import (
 	"bytes"
+	"slices"
+	"time"
 
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/protocol/link/chunked"
@@ -15,14 +17,19 @@ type carrier struct {
 	stream  *chunked.Stream
 }
 
-func (c *carrier) Data(p []byte, _, _ <-chan struct{}) bool {
-	c.send(link.AppendData(make([]byte, 0, link.ChunkHeaderSize+len(p)), p))
-	return true
+func (c *carrier) Data(p []byte, _, _ <-chan struct{}) int {
+	for piece := range slices.Chunk(p, link.WriteSize) {
+		c.send(link.AppendData(make([]byte, 0, link.ChunkHeaderSize+len(piece)), piece))
+	}
+	return len(p)
 }
 
 func (c *carrier) End()                { c.send(link.AppendEnd(nil)) }
 func (c *carrier) Reset(code uint16)   { c.send(link.AppendReset(nil, code)) }
 func (c *carrier) Credit(bytes uint32) { c.send(link.AppendCredit(nil, bytes)) }
+
+// RTT implements chunked.Carrier: memory has none that is worth a window.
+func (c *carrier) RTT() time.Duration { return 0 }
 
 func (c *carrier) send(chunk []byte) {
 	c.session.wire.send(func() { c.other.receive(chunk) })

@@ -2,12 +2,7 @@ package quiclink_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
 	"net"
 	"testing"
 	"time"
@@ -33,7 +28,7 @@ func TestQuiclinkKeepsThePromisesOfALink(t *testing.T) {
 // sessions returns both ends of a link over loopback, and through via where that is given.
 func sessions(t testing.TB, via func(testing.TB, string) string, client, server link.Config) (c, s link.Session) {
 	t.Helper()
-	serverConf, clientConf := tlsConfigs(t)
+	serverConf, clientConf := linktest.TLSConfigs(t)
 	target, accept := listen(t, serverConf, quiclink.QUICConfig(server))
 	if via != nil {
 		target = via(t, target)
@@ -56,7 +51,7 @@ func listen(t testing.TB, tlsConf *tls.Config, conf *quic.Config) (addr string, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	transport := &quic.Transport{Conn: socket}
+	transport := &quic.Transport{Conn: quiclink.Prepare(socket.(*net.UDPConn))}
 	ln, err := transport.Listen(tlsConf, conf)
 	if err != nil {
 		t.Fatal(err)
@@ -74,34 +69,4 @@ func listen(t testing.TB, tlsConf *tls.Config, conf *quic.Config) (addr string, 
 		}
 		return conn
 	}
-}
-
-func tlsConfigs(t testing.TB) (server, client *tls.Config) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{"relay.test"},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	server = &tls.Config{
-		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true, NextProtos: []string{"fairlead/1"},
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}},
-	}
-	client = &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, NextProtos: []string{"fairlead/1"}}
-	return server, client
 }

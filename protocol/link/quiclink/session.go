@@ -26,6 +26,7 @@ type Session struct {
 	conn    *quic.Conn
 	info    link.Info
 	release func() // closes what the session owns besides the connection; may be nil
+	buffers Buffers
 	done    chan struct{}
 	running sync.WaitGroup // callbacks of contexts
 	closing sync.Once
@@ -37,18 +38,21 @@ type Session struct {
 	err     error
 }
 
-var _ link.Session = (*Session)(nil)
+var (
+	_ link.Session  = (*Session)(nil)
+	_ link.Measured = (*Session)(nil)
+)
 
 // Client makes the end that dialled of a connection whose handshake is complete. The connection must have been made
 // with QUICConfig. The caller must end the session with Close.
-func Client(conn *quic.Conn, _ link.Config) link.Session { return newSession(conn, nil) }
+func Client(conn *quic.Conn, _ link.Config) link.Session { return newSession(conn, nil, Buffers{}) }
 
 // Server makes the end that accepted; otherwise it is as Client. The listening transport stays the caller's.
-func Server(conn *quic.Conn, _ link.Config) link.Session { return newSession(conn, nil) }
+func Server(conn *quic.Conn, _ link.Config) link.Session { return newSession(conn, nil, Buffers{}) }
 
-func newSession(conn *quic.Conn, release func()) *Session {
+func newSession(conn *quic.Conn, release func(), buffers Buffers) *Session {
 	s := &Session{
-		conn: conn, release: release, done: make(chan struct{}),
+		conn: conn, release: release, buffers: buffers, done: make(chan struct{}),
 		info: link.Info{
 			Transport: "quic", Local: conn.LocalAddr(), Remote: conn.RemoteAddr(), TLS: conn.ConnectionState().TLS,
 		},
@@ -169,6 +173,19 @@ func (s *Session) Err() error {
 	defer s.mu.Unlock()
 	return s.err
 }
+
+// Stats implements link.Measured. quic-go's controller is Reno, on CUBIC's frame.
+func (s *Session) Stats() link.Stats {
+	q := s.conn.ConnectionStats()
+	return link.Stats{
+		RTT: q.SmoothedRTT, SentBytes: q.BytesSent, ReceivedBytes: q.BytesReceived,
+		LostPackets: q.PacketsLost, SentPackets: q.PacketsSent, Congestion: "quic/reno",
+	}
+}
+
+// Buffers says what the kernel gave the socket that Dial opened. Of a connection that was accepted it says nothing: the
+// listener's Socket does.
+func (s *Session) Buffers() Buffers { return s.buffers }
 
 // Received implements link.Session. It counts UDP payload as it arrives, before it is decrypted: someone on the path who
 // replays packets can keep a dead link looking alive, and does no more harm than by cutting it.

@@ -17,6 +17,7 @@ import (
 
 // Stream is a link.Stream.
 type Stream struct {
+	link.Break
 	session    *Session
 	q          *quic.Stream
 	finalKnown atomic.Bool // the peer has ended its direction, which need not have arrived in full
@@ -181,12 +182,20 @@ func (s *Stream) abort(err *link.ResetError, code quic.StreamErrorCode) {
 	s.q.CancelWrite(code)
 	s.q.CancelRead(code)
 	s.release()
+	if !err.Local {
+		s.Broke(err)
+	}
 }
 
-// sendingEnded hears why our direction ended: of all the ways, only the peer's STOP_SENDING is news.
+// sendingEnded hears why our direction ended: of all the ways, only the peer's STOP_SENDING and the end of the connection
+// are news.
 func (s *Stream) sendingEnded(why error) {
-	if reset, ok := errors.AsType[*quic.StreamError](why); ok && reset.Remote {
+	reset, ok := errors.AsType[*quic.StreamError](why)
+	switch {
+	case ok && reset.Remote:
 		s.resetByPeer(reset.ErrorCode)
+	case errors.Is(why, net.ErrClosed): // as all that ends a connection; a stream's own end is not
+		s.Broke(s.session.lost(why))
 	}
 }
 

@@ -8,14 +8,14 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/protocol/link/linktest"
 	"github.com/fairlead/fairlead/protocol/link/quiclink"
 )
 
 // rawPeer returns a link's server end and the bare connection of its peer.
 func rawPeer(t *testing.T) (*quic.Conn, link.Session) {
 	t.Helper()
-	serverConf, clientConf := tlsConfigs(t)
-	clientConf.ServerName = "relay.test"
+	serverConf, clientConf := linktest.TLSConfigs(t)
 	addr, accept := listen(t, serverConf, quiclink.QUICConfig(link.Config{}))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()

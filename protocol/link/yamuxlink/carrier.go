@@ -10,23 +10,21 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/chunked"
 )
 
-// carrier takes one stream's chunks to yamux, by way of the session's outbox.
+// carrier takes one stream's chunks to the connection. yamux opened or accepted the stream, and ends it.
 type carrier struct {
 	session *Session
 	stream  *chunked.Stream
-	opener  bool // this side opened it
-	express bool // the session's first stream: it does not queue behind bulk
+	mux     *yamux.Stream
+	id      uint32 // mux's
+	opener  bool   // this side opened it
 
-	// mux is nil until the sending goroutine has opened it, which alone writes to it, and alone sets it (under mu).
-	mux *yamux.Stream
+	// the sender's mu guards:
+	turn   turn
+	sealed bool // nothing is sent any more, for a reset of either side or because both directions have ended
 
 	// mu guards:
-	mu      sync.Mutex
-	stopped bool // the session has ended
-	dropped bool // by a reset of either side: what is queued is not sent
-	reset   *uint16
-	credit  uint32 // to be granted
-	parts   int    // of the yamux stream that live: our direction, the peer's
+	mu    sync.Mutex
+	parts int // of the yamux stream that live: our direction, the peer's
 }
 
 // past is a deadline that has expired.
@@ -35,101 +33,36 @@ var past = time.Unix(1, 0)
 var _ chunked.Carrier = (*carrier)(nil)
 
 // Data implements chunked.Carrier.
-func (c *carrier) Data(p []byte, stop, expired <-chan struct{}) bool {
-	gate := c.session.out.gate
-	if c.express {
-		gate = c.session.out.express
-	}
-	select {
-	case gate <- struct{}{}:
-	case <-stop:
-		return false
-	case <-expired:
-		return false
-	}
-	chunk := writeBuffers.Get().(*[]byte)
-	*chunk = link.AppendData((*chunk)[:0], p)
-	if !c.session.out.put(item{kind: itemData, carrier: c, chunk: chunk, express: c.express}, c.express) {
-		<-gate
-		writeBuffers.Put(chunk)
-		return false
-	}
-	return true
+func (c *carrier) Data(p []byte, stop, expired <-chan struct{}) int {
+	return c.session.conn.writeData(c, p, stop, expired)
 }
 
 // End implements chunked.Carrier.
-func (c *carrier) End() { c.session.out.put(item{kind: itemEnd, carrier: c}, c.express) }
+func (c *carrier) End() {
+	var b [link.ChunkHeaderSize]byte
+	c.session.conn.writeControl(c, link.AppendEnd(b[:0]), false, false)
+}
 
 // Reset implements chunked.Carrier.
 func (c *carrier) Reset(code uint16) {
-	c.mu.Lock()
-	c.dropped = true
-	c.reset = &code
-	c.mu.Unlock()
-	c.session.out.put(item{kind: itemReset, carrier: c}, true)
+	var b [link.ChunkHeaderSize + 2]byte
+	c.session.conn.writeControl(c, link.AppendReset(b[:0], code), false, true)
 }
 
-// Credit implements chunked.Carrier. What has not left yet is added up.
+// Credit implements chunked.Carrier. It overtakes data.
 func (c *carrier) Credit(bytes uint32) {
-	c.mu.Lock()
-	queued := c.credit > 0
-	c.credit += bytes
-	c.mu.Unlock()
-	if !queued {
-		c.session.out.put(item{kind: itemCredit, carrier: c}, true)
-	}
+	var b [link.ChunkHeaderSize + 4]byte
+	c.session.conn.writeControl(c, link.AppendCredit(b[:0], bytes), true, false)
 }
+
+// RTT implements chunked.Carrier.
+func (c *carrier) RTT() time.Duration { return c.session.rtt() }
 
 // Release implements chunked.Carrier.
-func (c *carrier) Release(aborted bool) {
+func (c *carrier) Release(bool) {
+	c.session.conn.seal(c)
 	c.session.forget(c)
-	c.mu.Lock()
-	byReset := c.reset != nil
-	c.dropped = c.dropped || aborted
-	c.mu.Unlock()
-	if !byReset { // which finishes by itself
-		c.session.out.put(item{kind: itemFinish, carrier: c}, c.express)
-	}
-}
-
-func (c *carrier) takeCredit() uint32 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := c.credit
-	c.credit = 0
-	return n
-}
-
-func (c *carrier) isDropped() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.dropped
-}
-
-func (c *carrier) resetCode() uint16 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return *c.reset
-}
-
-// setMux keeps the yamux stream, or ends it where the session has ended meanwhile.
-func (c *carrier) setMux(mux *yamux.Stream) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.mux = mux
-	if c.stopped {
-		_ = mux.SetDeadline(past)
-	}
-}
-
-// stopMux ends what reads from and writes to the yamux stream.
-func (c *carrier) stopMux() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stopped = true
-	if c.mux != nil {
-		_ = c.mux.SetDeadline(past) // never fails
-	}
+	c.session.finish(c)
 }
 
 // partEnded says that one direction of the yamux stream has ended; the second one makes yamux forget it.

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 )
 
 // What frameConn knows of yamux's frames: version u8, type u8, flags u16, stream u32, length u32, big endian; data
@@ -21,7 +21,6 @@ const (
 	frameUpdate     = 1
 	flagSYN         = 1
 	maxFrame        = link.ChunkHeaderSize + link.MaxChunkData
-	maxRecord       = 16 << 10 // of TLS
 )
 
 // closeGrace bounds how long the TLS goodbye may take on a socket that takes nothing more.
@@ -32,9 +31,9 @@ var (
 	errBadFrame   = errors.New("malformed yamux frame")
 )
 
-// frameConn is the connection as yamux sees it. Outwards it joins a frame's header and body, which yamux writes one
-// after the other, and frames that come close together, so that they leave as one TLS record. Inwards it counts, and
-// refuses frames that no peer of ours sends, before yamux spends memory or goroutines on them.
+// frameConn is the connection as yamux sees it. Inwards it counts, and refuses frames that no peer of ours sends, before
+// yamux spends memory or goroutines on them. Outwards yamux writes the frames that open, answer and end streams; those
+// that carry bytes are built here, in one copy and without a hand-over, by whoever calls Stream.Write (see send.go).
 type frameConn struct {
 	net.Conn
 	client   bool
@@ -46,27 +45,33 @@ type frameConn struct {
 	inHave int                   // bytes of in
 	inBody int                   // bytes of the body still to come
 
-	header []byte // of an outgoing frame, waiting for its body
-
-	// mu guards:
-	mu      sync.Mutex
-	changed sync.Cond // out or closed
-	out     []byte    // whole frames on their way to flush
-	closed  bool
+	sender
 }
 
 func newFrameConn(conn net.Conn, client bool, ended func(cause error)) *frameConn {
 	c := &frameConn{Conn: conn, client: client, ended: ended}
-	c.changed.L = &c.mu
+	c.begin(socket.Under(conn))
 	return c
 }
 
-// Read implements io.Reader, for yamux's one reading goroutine.
+// Read implements io.Reader, for yamux's one reading goroutine. It returns a header or bytes of one body and never both,
+// so that yamux's small buffer stays empty and bodies pass it by, without a copy.
 func (c *frameConn) Read(p []byte) (int, error) {
+	inHeader := c.inBody == 0
+	if inHeader {
+		p = p[:min(len(p), frameHeaderSize-c.inHave)]
+	} else {
+		p = p[:min(len(p), c.inBody)]
+	}
 	n, err := c.Conn.Read(p)
 	c.received.Add(uint64(n)) //nolint:gosec // a count
-	if bad := c.check(p[:n]); bad != nil {
-		n, err = 0, bad
+	if !inHeader {
+		c.inBody -= n
+	} else if c.inHave += copy(c.in[c.inHave:], p[:n]); c.inHave == frameHeaderSize {
+		c.inHave = 0
+		if bad := c.checkHeader(); bad != nil {
+			n, err = 0, bad
+		}
 	}
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -75,29 +80,6 @@ func (c *frameConn) Read(p []byte) (int, error) {
 		c.ended(err)
 	}
 	return n, err
-}
-
-// check follows the frames through b.
-func (c *frameConn) check(b []byte) error {
-	for len(b) > 0 {
-		if c.inBody > 0 {
-			k := min(c.inBody, len(b))
-			c.inBody -= k
-			b = b[k:]
-			continue
-		}
-		k := copy(c.in[c.inHave:], b)
-		c.inHave += k
-		b = b[k:]
-		if c.inHave < frameHeaderSize {
-			return nil
-		}
-		c.inHave = 0
-		if err := c.checkHeader(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (c *frameConn) checkHeader() error {
@@ -118,85 +100,45 @@ func (c *frameConn) checkHeader() error {
 	return nil
 }
 
-// Write implements io.Writer, for yamux's one writing goroutine. It returns once the bytes are on their way, unless
-// flush is a record behind.
-func (c *frameConn) Write(p []byte) (int, error) {
-	if len(c.header) == 0 && len(p) == frameHeaderSize && p[1] == frameData && binary.BigEndian.Uint32(p[8:]) > 0 {
-		c.header = append(c.header, p...)
-		return len(p), nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for len(c.out) > 0 && len(c.out)+len(c.header)+len(p) > maxRecord && !c.closed {
-		c.changed.Wait()
-	}
-	if c.closed {
-		return 0, net.ErrClosed
-	}
-	c.out = append(append(c.out, c.header...), p...)
-	c.header = c.header[:0]
-	c.changed.Broadcast()
-	return len(p), nil
-}
-
-// flush writes what Write was given until the connection is closed. What comes while a write is under way goes out
-// together: small frames share a TLS record when there are many, and none waits when there are few.
-func (c *frameConn) flush() {
-	var batch []byte
-	for {
-		c.mu.Lock()
-		for len(c.out) == 0 && !c.closed {
-			c.changed.Wait()
-		}
-		if c.closed {
-			c.mu.Unlock()
-			return
-		}
-		batch, c.out = c.out, batch[:0]
-		c.changed.Broadcast()
-		c.mu.Unlock()
-		if err := c.writeOut(batch); err != nil {
-			c.ended(err)
-			return
-		}
-		if cap(batch) > 2*maxRecord {
-			batch = nil
-		}
-	}
-}
-
-func (c *frameConn) writeOut(batch []byte) error {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
-	_, err := c.Conn.Write(batch)
-	return err
-}
-
 // Close ends the connection, with a goodbye where that takes no time. Later calls do nothing. yamux calls it when the
 // peer has broken its rules.
 func (c *frameConn) Close() error {
 	c.ended(errBadFrame)
-	if !c.claimClose() {
+	first, writing := c.claimClose()
+	if !first {
 		return nil
 	}
 	raw := c.raw()
-	if raw == c.Conn {
-		return raw.Close()
+	switch {
+	case raw == c.Conn:
+	case c.sock == nil:
+		// A Write that hangs makes tls.Conn.Close leave the goodbye out; a full socket without one does not.
+		timer := time.AfterFunc(closeGrace, func() { _ = raw.Close() })
+		defer timer.Stop()
+		return c.Conn.Close()
+	case !writing: // and nobody will: what TLS says goes to the socket, and out if that takes no time
+		c.sayGoodbye(raw)
 	}
-	// A Write that hangs makes tls.Conn.Close leave the goodbye out; a full socket without one does not.
-	timer := time.AfterFunc(closeGrace, func() { _ = raw.Close() })
-	defer timer.Stop()
-	return c.Conn.Close()
+	return raw.Close()
 }
 
-func (c *frameConn) claimClose() bool {
+func (c *frameConn) sayGoodbye(raw net.Conn) {
+	t, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || t.CloseWrite() != nil || raw.SetWriteDeadline(time.Time{}) != nil { // TLS leaves one that has passed
+		return
+	}
+	_, _ = c.sock.TryFlush() // a peer that does not get it sees the connection end
+}
+
+// claimClose makes it the caller's to close, where it is the first one, and says whether somebody is writing.
+func (c *frameConn) claimClose() (first, writing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first := !c.closed
+	first = !c.closed
 	c.closed = true
-	c.changed.Broadcast()
-	return first
+	c.work.Broadcast()
+	c.room.Broadcast()
+	return first, c.writing
 }
 
 // raw is the connection under TLS.

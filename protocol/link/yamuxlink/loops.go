@@ -38,100 +38,35 @@ func (c *carrier) pump() {
 	}
 }
 
-// sendLoop writes for all streams.
-func (s *Session) sendLoop() {
+// finish leaves the end of our direction to finishLoop.
+func (s *Session) finish(c *carrier) {
+	s.mu.Lock()
+	s.ending = append(s.ending, c)
+	s.mu.Unlock()
+	select {
+	case s.ended <- struct{}{}:
+	default:
+	}
+}
+
+// finishLoop ends our direction of yamux streams: yamux's first Close is the half-close, and the peer answers with its
+// own. It has a goroutine of its own because yamux waits until the frame is queued.
+func (s *Session) finishLoop() {
 	for {
-		it, ok := s.out.next()
-		if !ok {
-			select {
-			case <-s.out.wake:
-				continue
-			case <-s.done:
-				return
-			}
-		}
-		err := s.send(it)
-		if it.kind == itemData {
-			writeBuffers.Put(it.chunk)
-			if it.express {
-				<-s.out.express
-			} else {
-				<-s.out.gate
-			}
-		}
-		switch {
-		case err == nil:
-		case errors.Is(err, yamux.ErrConnectionReset), errors.Is(err, yamux.ErrStreamClosed):
-			// The stream's trouble alone; its pump finds out.
-		default:
-			// A write that timed out may have left half a frame behind: nothing can follow it.
-			s.fail(err)
+		select {
+		case <-s.ended:
+		case <-s.done:
 			return
 		}
-	}
-}
-
-func (s *Session) send(it item) error {
-	c := it.carrier
-	switch it.kind {
-	case itemOpen:
-		return s.sendOpen(c)
-	case itemReset:
-		if c.mux == nil {
-			return nil // it is dropped when its turn to be opened comes
+		s.mu.Lock()
+		ending := s.ending
+		s.ending = nil
+		s.mu.Unlock()
+		for _, c := range ending {
+			_ = c.mux.Close() // returns nil only
+			c.partEnded()
 		}
-		var b [link.ChunkHeaderSize + 2]byte
-		_, err := c.mux.Write(link.AppendReset(b[:0], c.resetCode()))
-		c.finish()
-		return err
-	case itemCredit:
-		var b [link.ChunkHeaderSize + 4]byte
-		if n := c.takeCredit(); n > 0 && !c.isDropped() && c.mux != nil {
-			_, err := c.mux.Write(link.AppendCredit(b[:0], n))
-			return err
-		}
-		return nil
-	case itemFinish:
-		if c.mux != nil {
-			c.finish()
-		}
-		return nil
 	}
-	if c.mux == nil || c.isDropped() {
-		return nil
-	}
-	if it.kind == itemEnd {
-		var b [link.ChunkHeaderSize]byte
-		_, err := c.mux.Write(link.AppendEnd(b[:0]))
-		return err
-	}
-	chunk := *it.chunk
-	if len(chunk)+link.ChunkHeaderSize <= cap(chunk) && s.out.endOf(c) {
-		chunk = link.AppendEnd(chunk)
-	}
-	_, err := c.mux.Write(chunk)
-	return err
-}
-
-// sendOpen opens the yamux stream, and starts to read it. OpenStream does not wait for the peer: see backlog.
-func (s *Session) sendOpen(c *carrier) error {
-	if c.isDropped() {
-		s.untrack(c) // the peer never hears of it
-		return nil
-	}
-	mux, err := s.mux.OpenStream()
-	if err != nil {
-		return err
-	}
-	c.setMux(mux)
-	s.running.Go(c.pump)
-	return nil
-}
-
-// finish ends our direction of the yamux stream: yamux's first Close is the half-close. The peer answers with its own.
-func (c *carrier) finish() {
-	_ = c.mux.Close() // returns nil only
-	c.partEnded()
 }
 
 // shrinkLoop gives back what yamux holds of streams that are idle. It has a goroutine of its own because Shrink waits
@@ -156,11 +91,7 @@ func (s *Session) muxes() []*yamux.Stream {
 	defer s.mu.Unlock()
 	all := make([]*yamux.Stream, 0, len(s.open))
 	for c := range s.open {
-		c.mu.Lock()
-		if c.mux != nil {
-			all = append(all, c.mux)
-		}
-		c.mu.Unlock()
+		all = append(all, c.mux)
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/yamux"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/chunked"
 )
 
-// Session is one end of a link. Its goroutines: one accepts, one writes for all streams, one feeds the connection,
-// one gives idle memory back, one a stream reads; and yamux's two.
+// Session is one end of a link. Its goroutines: one accepts, one ends streams, one writes what no Write does, one gives
+// idle memory back, one a stream reads; and yamux's two.
 type Session struct {
 	cfg     link.Config
 	info    link.Info
@@ -21,10 +22,13 @@ type Session struct {
 	mux     *yamux.Session
 	log     lastError
 	budget  *link.Budget
-	out     *outbox
 	done    chan struct{}
+	opening chan struct{} // holds a token while a stream is being opened
 	queued  chan struct{} // holds a token when accepted may hold a stream
+	ended   chan struct{} // holds a token when ending may hold a stream
 	running sync.WaitGroup
+	sample  atomic.Pointer[sample] // see rtt
+	last    atomic.Pointer[link.Stats]
 
 	// mu guards:
 	mu       sync.Mutex
@@ -32,8 +36,8 @@ type Session struct {
 	accepted []*chunked.Stream
 	inbound  int                   // of open, those that the peer opened
 	live     map[*carrier]struct{} // what yamux knows of: open, or on its way out
-	outbound int                   // of live, those that this side opened
-	began    bool                  // this side has opened its first stream
+	outbound int                   // of live and those being opened, those that this side opened
+	ending   []*carrier            // whose direction of ours yamux must still end
 	err      error
 }
 
@@ -44,23 +48,54 @@ func (s *Session) Open(ctx context.Context) (link.Stream, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	c := &carrier{session: s, opener: true, parts: 2}
-	c.stream = chunked.New(c, s.cfg, s.budget)
+	select {
+	case s.opening <- struct{}{}:
+	case <-s.done:
+		return nil, s.Err()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	defer func() { <-s.opening }()
+	if err := s.reserve(); err != nil {
+		return nil, err
+	}
+	// It waits for yamux's writer alone, which queues the frame, and never for the peer: see backlog and maxOut.
+	mux, err := s.mux.OpenStream()
+	if err != nil { // the session's end, or a frame that was not queued in time: no other can follow it
+		s.fail(err)
+		return nil, s.Err()
+	}
+	c := s.newCarrier(mux)
+	c.opener = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return nil, s.err
 	}
-	if s.outbound >= backlog {
-		return nil, link.ErrStreamLimit
-	}
-	c.express = s.client && !s.began
-	s.began = true
-	s.outbound++
 	s.live[c] = struct{}{}
 	s.open[c] = struct{}{}
-	s.out.put(item{kind: itemOpen, carrier: c}, c.express) // under mu: the first one must be yamux's first
+	s.running.Go(c.pump)
 	return c.stream, nil
+}
+
+// reserve counts a stream that is about to be opened.
+func (s *Session) reserve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if s.outbound >= backlog {
+		return link.ErrStreamLimit
+	}
+	s.outbound++
+	return nil
+}
+
+func (s *Session) newCarrier(mux *yamux.Stream) *carrier {
+	c := &carrier{session: s, mux: mux, id: mux.StreamID(), parts: 2}
+	c.stream = chunked.New(c, s.cfg, s.budget)
+	return c
 }
 
 // Accept implements link.Session.
@@ -132,14 +167,14 @@ func (s *Session) fail(cause error) {
 	s.inbound = 0
 	s.accepted = nil
 	for c := range s.live {
-		c.stopMux()
+		_ = c.mux.SetDeadline(past) // never fails
 	}
 	s.mu.Unlock()
-	s.out.close()
 	close(s.done)
 	for c := range open {
 		c.stream.Fail(err)
 	}
+	s.last.Store(new(s.Stats()))
 	_ = s.conn.Close() // all that can be done with its error is done: the session is over
 }
 
@@ -156,8 +191,7 @@ func (s *Session) acceptLoop() {
 }
 
 func (s *Session) admit(mux *yamux.Stream) {
-	c := &carrier{session: s, mux: mux, parts: 2, express: !s.client && mux.StreamID() == 1}
-	c.stream = chunked.New(c, s.cfg, s.budget)
+	c := s.newCarrier(mux)
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()

@@ -1,6 +1,7 @@
 // Package yamuxlink makes a link of one ordered connection: TLS over TCP in the product, any net.Conn in tests. yamux
 // only tells the streams apart; ends, resets, credit and windows are the chunks of package chunked, because yamux has
-// no reset that a stranger could tell from an end, and no bound on what all streams hold together.
+// no reset that a stranger could tell from an end, and no bound on what all streams hold together. Frames with data are
+// built by the stream's writer and not by yamux, which would copy them twice and change hands thrice; it receives them.
 //
 // It does not dial or authenticate, and does not judge silence: whoever sends pings on a stream decides.
 package yamuxlink
@@ -59,12 +60,13 @@ func newSession(conn net.Conn, cfg link.Config, info link.Info, client bool) (li
 	}
 	s := &Session{
 		cfg: cfg, info: info, client: client,
-		budget: link.NewBudget(cfg.Budget),
-		out:    newOutbox(),
-		done:   make(chan struct{}),
-		queued: make(chan struct{}, 1),
-		open:   make(map[*carrier]struct{}),
-		live:   make(map[*carrier]struct{}),
+		budget:  link.NewBudget(cfg.Budget),
+		done:    make(chan struct{}),
+		opening: make(chan struct{}, 1),
+		queued:  make(chan struct{}, 1),
+		ended:   make(chan struct{}, 1),
+		open:    make(map[*carrier]struct{}),
+		live:    make(map[*carrier]struct{}),
 	}
 	s.conn = newFrameConn(conn, client, s.fail)
 	begin := yamux.Server
@@ -78,7 +80,7 @@ func newSession(conn net.Conn, cfg link.Config, info link.Info, client bool) (li
 	}
 	s.running.Go(s.conn.flush)
 	s.running.Go(s.acceptLoop)
-	s.running.Go(s.sendLoop)
+	s.running.Go(s.finishLoop)
 	s.running.Go(s.shrinkLoop)
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"time"
 
 	"github.com/fairlead/fairlead/relay"
 )
@@ -47,6 +48,11 @@ type runCommand struct {
 	logging
 }
 
+const (
+	identityTimeout = time.Minute      // for SPIRE's agent to start beside this process
+	checkTimeout    = 10 * time.Second // whoever checks waits
+)
+
 func (c *runCommand) Run(ctx context.Context, s streams) error {
 	log, err := newLogger(s.err, c.LogFormat, c.LogLevel)
 	if err != nil {
@@ -55,7 +61,9 @@ func (c *runCommand) Run(ctx context.Context, s streams) error {
 	slog.SetDefault(log)
 	// What still speaks to the older standard logger is net/http's client, and it quotes what servers send.
 	stdlog.SetOutput(io.Discard)
-	r, err := relay.New(relay.Config{File: c.Config, Version: version, Log: log})
+	opening, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	r, err := relay.New(opening, relay.Config{File: c.Config, Version: version, Log: log})
 	if err != nil {
 		return err
 	}
@@ -79,8 +87,10 @@ func (c *runCommand) Run(ctx context.Context, s streams) error {
 
 type checkCommand struct{ file }
 
-func (c *checkCommand) Run(s streams) error {
-	if err := relay.Check(c.Config); err != nil {
+func (c *checkCommand) Run(ctx context.Context, s streams) error {
+	opening, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	if err := relay.Check(opening, c.Config); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.out, "%s: ok\n", c.Config)

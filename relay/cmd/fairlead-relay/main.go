@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -27,7 +28,15 @@ const (
 	exitFault   = 2
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// heapFloor is never touched, so it takes no memory; but the collector counts it, and waits for 32 MiB of garbage instead
+// of 4: a tenth of a small call's time.
+var heapFloor = make([]byte, 32<<20)
+
+func main() {
+	code := run(os.Args[1:], os.Stdout, os.Stderr)
+	runtime.KeepAlive(heapFloor)
+	os.Exit(code)
+}
 
 func run(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -25,7 +25,7 @@ func (r *reader) crossCheck(n node, c *Relay) {
 		for _, clash := range seen.add(t) {
 			fault(clash.key, "%s", clash.message)
 		}
-		if n.has("trust") {
+		if n.has("trust") && c.Identity.WorkloadAPI == "" { // that brings bundles along
 			r.checkTrusted(c, t, fault)
 		}
 		if t.Token != nil && t.Token.Issuer != "" && !slices.ContainsFunc(c.Tokens, func(i bearer.Issuer) bool { return i.URL == t.Token.Issuer }) {
@@ -70,8 +70,11 @@ func (c clashes) add(t *tunnel.Tunnel) (found []clash) {
 		place := fmt.Sprintf("%s %s%s", t.Network, h, t.PathPrefix)
 		once("hosts", "at "+place, fmt.Sprintf("expected a place of its own, another tunnel is at %s", place))
 	}
-	if t.Listen != nil && t.Listen.Socket != "" {
-		once("listen.socket", "socket "+t.Listen.Socket, "expected a socket that no other tunnel has")
+	if l := t.Listen; l != nil && l.Socket != "" {
+		once("listen.socket", "socket "+l.Socket, "expected a socket that no other tunnel has")
+	}
+	if l := t.Listen; l != nil && l.Address.IsValid() {
+		once("listen.address", "address "+l.Address.String(), "expected an address that no other tunnel has")
 	}
 	return found
 }

@@ -15,7 +15,10 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/federation"
+	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -83,14 +86,15 @@ func TestEveryKeyArrives(t *testing.T) {
 	want := &Relay{
 		Listen:            netip.MustParseAddrPort("0.0.0.0:8443"),
 		ProxyProtocol:     []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+		Congestion:        socket.BBR,
 		Ops:               netip.MustParseAddrPort("127.0.0.1:9190"),
 		Control:           filepath.Join(dir, "run/relay.sock"),
 		StateDir:          "/var/lib/fairlead-a",
-		Identity:          KeyPair{filepath.Join(dir, "relay.crt"), filepath.Join(dir, "relay.key")},
+		Identity:          Identity{KeyPair: KeyPair{filepath.Join(dir, "relay.crt"), filepath.Join(dir, "relay.key")}},
 		ServerCertificate: &KeyPair{filepath.Join(dir, "web.crt"), filepath.Join(dir, "web.key")},
-		Trust: map[certs.TrustDomain]string{
-			must(t, certs.ParseTrustDomain, "cloud.example"): filepath.Join(dir, "cloud.pem"),
-			must(t, certs.ParseTrustDomain, "dc1.example"):   "/etc/fairlead/dc1.pem",
+		Trust: map[certs.TrustDomain]sources.Bundle{
+			must(t, certs.ParseTrustDomain, "cloud.example"): {File: filepath.Join(dir, "cloud.pem")},
+			must(t, certs.ParseTrustDomain, "dc1.example"):   {File: "/etc/fairlead/dc1.pem"},
 		},
 		Tokens: []bearer.Issuer{
 			{URL: "https://idp.example", Audiences: []string{"fairlead"}, JWKS: filepath.Join(dir, "idp.jwks.json"), Algorithms: []string{"ES256", "RS256"}},
@@ -109,6 +113,7 @@ func TestEveryKeyArrives(t *testing.T) {
 		}, {
 			Name: "ledger", Network: protocol.TCP, Hosts: []tunnel.Host{"ledger.dc1.example"}, Agents: agents,
 			AnyCaller: true, Timeout: 30 * time.Second,
+			Listen: &tunnel.Listen{Address: netip.MustParseAddrPort("127.0.0.1:6000"), As: must(t, certs.ParseID, "spiffe://cloud.example/api/local")},
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Relay{}), cmp.Comparer(same), cmp.Comparer(samePrefix),
@@ -183,12 +188,18 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{"x: &a {}\nlisten: *a\n", "listen: expected an address and port such as 0.0.0.0:8443, got an alias"},
 		{"listen: :8443\n", "relay.yaml:1: expected the key trust"},
 		{minimal + "console: 127.0.0.1:9092\n", "relay.yaml:4: console: not supported by this version"},
-		{minimal + "require_pq: false\n", "require_pq: not supported by this version"},
+		{minimal + "require_pq: perhaps\n", "require_pq: expected true or false"},
 		{minimal + "audit: {file: a}\n", "audit: not supported by this version"},
 		{minimal + "cluster: {}\n", "cluster: not supported by this version"},
-		{"identity: {workload_api: unix:///run/x}\n", "identity.workload_api: not supported by this version"},
+		{"identity: {workload_api: 'tcp://127.0.0.1:1'}\n", "identity.workload_api: expected unix:///path/to/the/socket"},
+		{"identity: {workload_api: unix:///run/x, svid: {cert: a, key: b}}\n", "identity: expected one of the keys svid and workload_api"},
+		{"identity: {}\n", "identity: expected one of the keys svid and workload_api"},
 		{"identity: {enrolled: state}\n", "identity.enrolled: not supported by this version"},
-		{"trust: {a.example: {endpoint: https://x}}\n", "trust.a.example.endpoint: not supported by this version"},
+		{"identity: {enrolled: state}\n", "identity.enrolled: not supported by this version"},
+		{"trust: {a.example: {endpoint: https://x}}\n", "trust.a.example: https_web or https_spiffe is expected as profile"},
+		{"trust: {a.example: {profile: https_web, bundle: a.pem}}\n", "trust.a.example: expected the key endpoint beside profile, endpoint_id and ca"},
+		{"trust: {a.example: {ca: a.pem}}\n", "trust.a.example: expected the key bundle or endpoint"},
+		{"trust: {a.example: {endpoint: 'https://x', profile: https_spiffe, endpoint_id: spiffe://b.example/s, bundle: a.pem}}\n", "trust.a.example: the SPIFFE ID of the endpoint, of a.example, is expected as endpoint_id"},
 		{"trust: {}\n", "trust: expected at least one trust domain"},
 		{"trust: {Cloud: {bundle: x}}\n", "trust.Cloud: trust domain"},
 		{minimal + "ops: 0.0.0.0\n", "ops: expected an address and port"},
@@ -231,6 +242,13 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{replaced("retry: safe"), "tunnels[0].retry: not supported by this version"},
 		{replaced("max_session: 0s"), "tunnels[0].max_session: not supported by this version"},
 		{replaced("listen: {socket: a.sock}"), "tunnels[0].listen: expected the key as"},
+		{replaced("listen: {as: spiffe://cloud.example/a}"), "tunnels[0].listen: expected one of the keys socket and address"},
+		{replaced("listen: {socket: a.sock, address: '127.0.0.1:6000', as: spiffe://cloud.example/a}"), "tunnels[0].listen: expected one of the keys socket and address"},
+		{replaced("listen: {address: '0.0.0.0:6000', as: spiffe://cloud.example/a}"), "tunnels[0].listen.address: expected a loopback address and port"},
+		{replaced("listen: {address: '10.0.0.1:6000', as: spiffe://cloud.example/a}"), "tunnels[0].listen.address: expected a loopback address and port"},
+		{replaced("listen: {address: ':6000', as: spiffe://cloud.example/a}"), "tunnels[0].listen.address: expected a loopback address and port"},
+		{replaced("listen: {address: '127.0.0.1:0', as: spiffe://cloud.example/a}"), "tunnels[0].listen.address: expected a loopback address and port"},
+		{replaced("listen: {address: '127.0.0.1:6000', as: spiffe://cloud.example/a}") + "  - {name: b, protocol: tcp, hosts: [b.example], agents: [spiffe://cloud.example/x], callers: any, token: none, listen: {address: '[::ffff:127.0.0.1]:6000', as: spiffe://cloud.example/a}}\n", "tunnels[1].listen.address: expected an address that no other tunnel has"},
 		{replaced("callers: ['spiffe://cloud.example/a']", "listen: {socket: a.sock, as: spiffe://cloud.example/b}"), "tunnels[0].listen.as: expected an identity that callers lets in"},
 		{replaced() + "  - {name: a, protocol: http, hosts: [b.example], agents: [spiffe://cloud.example/x], callers: any, token: none}\n", "relay.yaml:11: tunnels[1].name: expected a name that no other tunnel has"},
 		{replaced() + "  - {name: b, protocol: http, hosts: [A.example.], agents: [spiffe://cloud.example/x], callers: any, token: none}\n", "tunnels[1].hosts: expected a place of its own, another tunnel is at http a.example"},
@@ -240,6 +258,27 @@ func TestBadValuesAreRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got\n%v\nwant %q for\n%s", err, c.want, c.text)
 		}
+	}
+}
+
+func TestABundleMayComeFromAnEndpoint(t *testing.T) {
+	c, err := load(t, "listen: 127.0.0.1:1\nidentity: {svid: {cert: a.crt, key: a.key}}\ntrust:\n  a.example: {endpoint: 'https://a.example/b', profile: https_web}\n"+
+		"  b.example: {endpoint: 'https://b.example', profile: https_spiffe, endpoint_id: spiffe://b.example/spire/server, bundle: /b.pem}\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := c.Trust[must(t, certs.ParseTrustDomain, "a.example")], c.Trust[must(t, certs.ParseTrustDomain, "b.example")]
+	if a.Endpoint.URL != "https://a.example/b" || a.Endpoint.Profile != federation.Web || b.Endpoint.ID.String() != "spiffe://b.example/spire/server" ||
+		b.Endpoint.Bootstrap != "/b.pem" || b.File != "" {
+		t.Errorf("%+v, %+v", a, b)
+	}
+}
+
+func TestTheWorkloadAPIBringsBundlesAlong(t *testing.T) {
+	c, err := load(t, "listen: 127.0.0.1:1\nidentity: {workload_api: unix:///run/spire/agent.sock}\n"+
+		"tunnels:\n  - {name: a, protocol: http, hosts: [a.example], agents: [spiffe://dc1.example/x], callers: any, token: none}\n")
+	if err != nil || c.Identity.WorkloadAPI != "unix:///run/spire/agent.sock" {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

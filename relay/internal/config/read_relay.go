@@ -12,6 +12,10 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/federation"
+	"github.com/fairlead/fairlead/certs/sources"
+	"github.com/fairlead/fairlead/certs/workloadsource"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 )
 
 func (r *reader) relay(n node) *Relay {
@@ -19,7 +23,8 @@ func (r *reader) relay(n node) *Relay {
 		Ops:          netip.MustParseAddrPort("127.0.0.1:9090"),
 		Control:      defaultControl,
 		StateDir:     defaultStateDir,
-		Trust:        map[certs.TrustDomain]string{},
+		Congestion:   socket.Auto,
+		Trust:        map[certs.TrustDomain]sources.Bundle{},
 		DrainTimeout: time.Minute,
 		Limits:       defaultLimits(),
 		file:         r.name,
@@ -31,6 +36,7 @@ func (r *reader) relay(n node) *Relay {
 		"proxy_protocol": func(n node) {
 			n.mapping(keys{"from": entries(&c.ProxyProtocol, "a network such as 10.0.0.0/8", prefix)}, "from")
 		},
+		"congestion":         parsed(&c.Congestion, "auto, bbr or system", congestion),
 		"ops":                address(&c.Ops),
 		"control":            r.path(&c.Control),
 		"state_dir":          r.path(&c.StateDir),
@@ -42,14 +48,25 @@ func (r *reader) relay(n node) *Relay {
 		"limits":             func(n node) { r.limits(n, &c.Limits) },
 		"tunnels":            func(n node) { r.tunnels(n, c) },
 		"console":            later,
-		"require_pq":         later,
+		"require_pq":         flag(&c.RequirePQ),
 		"audit":              later,
 		"cluster":            later,
-	}, "listen", "identity", "trust")
+	}, "listen", "identity")
+	if n.Kind == yaml.MappingNode && !n.has("trust") && c.Identity.WorkloadAPI == "" {
+		n.fault("expected the key trust")
+	}
 	if n.Kind == yaml.MappingNode {
 		r.crossCheck(n, c)
 	}
 	return c
+}
+
+func congestion(s string) (socket.Congestion, error) {
+	switch c := socket.Congestion(s); c {
+	case socket.Auto, socket.BBR, socket.System:
+		return c, nil
+	}
+	return "", fmt.Errorf("expected auto, bbr or system, got %q", clip(s))
 }
 
 func prefix(s string) (netip.Prefix, error) {
@@ -64,13 +81,18 @@ func (r *reader) identity(n node, c *Relay) {
 	n.mapping(keys{
 		"svid": func(n node) {
 			if pair := r.keyPair(n); pair != nil {
-				c.Identity = *pair
+				c.Identity.KeyPair = *pair
 			}
 		},
-		"workload_api": later,
+		"workload_api": parsed(&c.Identity.WorkloadAPI, "the address of the SPIFFE Workload API", workloadAPI),
 		"enrolled":     later,
-	}, "svid")
+	})
+	if n.Kind == yaml.MappingNode && n.has("svid") == n.has("workload_api") && !n.has("enrolled") {
+		n.fault("expected one of the keys svid and workload_api")
+	}
 }
+
+func workloadAPI(s string) (string, error) { return s, workloadsource.CheckAddress(s) }
 
 func (r *reader) keyPair(n node) *KeyPair {
 	pair := new(KeyPair)
@@ -85,9 +107,30 @@ func (r *reader) trust(n node, c *Relay) {
 			n.fault("%v", err)
 			return
 		}
-		var bundle string
-		n.mapping(keys{"bundle": r.path(&bundle), "endpoint": later, "profile": later}, "bundle")
-		c.Trust[td] = bundle
+		var file string
+		var e federation.Endpoint
+		n.mapping(keys{
+			"bundle":      r.path(&file),
+			"endpoint":    parsed(&e.URL, "an https URL", func(s string) (string, error) { return s, nil }),
+			"profile":     parsed(&e.Profile, "https_web or https_spiffe", func(s string) (federation.Profile, error) { return federation.Profile(s), nil }),
+			"endpoint_id": parsed(&e.ID, "the endpoint's SPIFFE ID", certs.ParseID),
+			"ca":          r.path(&e.CA),
+		})
+		switch {
+		case n.Kind != yaml.MappingNode:
+		case n.has("endpoint"):
+			e.Bootstrap = file
+			if err := e.Check(td); err != nil {
+				n.fault("%v", err)
+			}
+			c.Trust[td] = sources.Bundle{Endpoint: e}
+			return
+		case !n.has("bundle"):
+			n.fault("expected the key bundle or endpoint")
+		case n.has("profile") || n.has("endpoint_id") || n.has("ca"):
+			n.fault("expected the key endpoint beside profile, endpoint_id and ca")
+		}
+		c.Trust[td] = sources.Bundle{File: file}
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		n.fault("expected at least one trust domain")

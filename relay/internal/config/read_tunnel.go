@@ -35,7 +35,7 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 		"allow":         parsed(&t.Allow, "an expression", plain),
 		"forward_token": flag(&t.ForwardToken),
 		"limits":        func(n node) { r.tunnelLimits(n, t) },
-		"listen":        func(n node) { r.socket(n, t) },
+		"listen":        func(n node) { r.door(n, t) },
 		"wait":          later,
 		"retry":         later,
 		"max_session":   later,
@@ -111,11 +111,15 @@ func (r *reader) tunnelLimits(n node, t *tunnel.Tunnel) {
 	})
 }
 
-func (r *reader) socket(n node, t *tunnel.Tunnel) {
+func (r *reader) door(n node, t *tunnel.Tunnel) {
 	l := new(tunnel.Listen)
 	n.mapping(keys{
-		"socket": r.path(&l.Socket),
-		"as":     parsed(&l.As, "a SPIFFE ID", certs.ParseID),
-	}, "socket", "as")
+		"socket":  r.path(&l.Socket),
+		"address": loopback(&l.Address),
+		"as":      parsed(&l.As, "a SPIFFE ID", certs.ParseID),
+	}, "as")
+	if n.Kind == yaml.MappingNode && n.has("socket") == n.has("address") {
+		n.fault("expected one of the keys socket and address")
+	}
 	t.Listen = l
 }

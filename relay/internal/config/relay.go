@@ -6,6 +6,8 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/sources"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -16,6 +18,9 @@ type Relay struct {
 	Listen netip.AddrPort
 	// ProxyProtocol are the addresses whose PROXY v2 header is believed. Key `proxy_protocol.from`, default none.
 	ProxyProtocol []netip.Prefix
+	// Congestion is the congestion control that TCP connections of agents and callers ask for: bbr, the system's own, or
+	// auto: bbr where the path is long. Key `congestion`, default auto.
+	Congestion socket.Congestion
 	// Ops serves health and metrics. Key `ops`, default 127.0.0.1:9090.
 	Ops netip.AddrPort
 	// Control is the unix socket (on Windows too) for commands of the relay's own user. Key `control`,
@@ -24,15 +29,22 @@ type Relay struct {
 	// StateDir keeps what must outlive the process. Key `state_dir`, default /var/lib/fairlead, on Windows
 	// C:\ProgramData\Fairlead.
 	StateDir string
-	// Identity is the relay's own X.509-SVID. Key `identity.svid`, required.
-	Identity KeyPair
+	// Identity is where the relay's own X.509-SVID comes from. Key `identity`, required.
+	Identity Identity
 	// ServerCertificate is shown to callers. Key `server_certificate`, default nil: they see the SVID, and its DNS
 	// names must be theirs to check.
 	ServerCertificate *KeyPair
-	// Trust says where the bundle of each trust domain is: a PEM file. Key `trust.<trust domain>.bundle`, at least one.
-	Trust map[certs.TrustDomain]string
-	// Tokens are the issuers whose tokens count, each with `issuer` (required), `audiences` (required), `jwks` (a file
-	// or URL; default: OIDC discovery at the issuer) and `algorithms` (default: all that the relay knows). Key
+	// Trust says where the bundle of each trust domain comes from. Key `trust.<trust domain>`, at least one; with the
+	// Workload API, which brings bundles along, only for what it does not bring. It is a PEM file (`bundle`), or a SPIFFE
+	// bundle endpoint (`endpoint`, an https URL) with its `profile`: https_web, by the system's roots or those in the file
+	// `ca`, or https_spiffe, by its `endpoint_id` and a `bundle` to begin with. What an endpoint says is kept in state_dir.
+	Trust map[certs.TrustDomain]sources.Bundle
+	// RequirePQ refuses agents and callers without a post-quantum key agreement. Key `require_pq`, default false: it is
+	// what is agreed on where the peer can.
+	RequirePQ bool
+	// Tokens are the issuers whose tokens count, each with `issuer` (required; spiffe://<trust domain> for JWT-SVIDs),
+	// `audiences` (required), `jwks` (a file or URL; default: OIDC discovery at the issuer; for JWT-SVIDs the file of a
+	// SPIFFE bundle, default: what the Workload API says) and `algorithms` (default: all that the relay knows). Key
 	// `tokens`, default none.
 	Tokens []bearer.Issuer
 	// DrainTimeout is how long running calls may go on when the relay stops. Key `drain_timeout`, default 60s.
@@ -45,6 +57,15 @@ type Relay struct {
 
 	file  string
 	lines map[string]int // of every key and entry, by path
+}
+
+// Identity is exactly one of two.
+type Identity struct {
+	// KeyPair is `identity.svid`: PEM files.
+	KeyPair
+	// WorkloadAPI is `identity.workload_api`: the address of the SPIFFE Workload API, unix:///path, on Windows
+	// npipe:name.
+	WorkloadAPI string
 }
 
 // A KeyPair is the PEM file of a certificate chain, key `cert`, and that of its private key, key `key`, which nobody

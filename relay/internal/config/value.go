@@ -90,6 +90,17 @@ func address(dst *netip.AddrPort) func(node) {
 	})
 }
 
+// loopback sets dst to an address and port that only this host reaches.
+func loopback(dst *netip.AddrPort) func(node) {
+	return parsed(dst, "a loopback address and port such as 127.0.0.1:6000", func(s string) (netip.AddrPort, error) {
+		a, err := netip.ParseAddrPort(s)
+		if err != nil || !a.Addr().Unmap().IsLoopback() || a.Addr().Zone() != "" || a.Port() == 0 {
+			return a, fmt.Errorf("expected a loopback address and port such as 127.0.0.1:6000 (it is plaintext, and lets in whoever reaches it), got %q", clip(s))
+		}
+		return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
+	})
+}
+
 // duration sets dst to a time within [lowest, highest].
 func duration(dst *time.Duration, lowest, highest time.Duration) func(node) {
 	return parsed(dst, "a time such as 10s", func(s string) (time.Duration, error) {

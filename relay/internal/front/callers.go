@@ -43,10 +43,13 @@ func (f *Front) newServers() {
 		BaseContext:                  func(net.Listener) context.Context { return f.callers },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			t := c.(*tls.Conn)
-			s := t.NetConn().(*socket)
-			return context.WithValue(ctx, connKey{}, &Conn{
-				Peer: authn.NewPeer(t.ConnectionState().PeerCertificates), Source: s.source, seat: s.seat,
-			})
+			s := admittedBelow(t)
+			state := t.ConnectionState()
+			chain := state.PeerCertificates
+			if len(chain) > 0 {
+				s.whenLeft(f.cfg.Follow(chain, s.source.String(), func() { cutOff(s.TCPConn) }))
+			}
+			return context.WithValue(ctx, connKey{}, &Conn{Peer: authn.NewPeer(chain), Source: s.source, Curve: state.CurveID, seat: s.seat})
 		},
 	}
 	f.http3 = &http3.Server{
@@ -55,11 +58,13 @@ func (f *Front) newServers() {
 		IdleTimeout:    f.cfg.IdleTimeout,
 		Logger:         slog.New(slog.DiscardHandler), // strangers' noise
 		ConnContext: func(ctx context.Context, c *quic.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, &Conn{
-				Peer:   authn.NewPeer(c.ConnectionState().TLS.PeerCertificates),
-				Source: unmapped(c.RemoteAddr().(*net.UDPAddr).AddrPort()),
-				seat:   seatOf(c),
-			})
+			state, source := c.ConnectionState().TLS, unmapped(c.RemoteAddr().(*net.UDPAddr).AddrPort())
+			chain := state.PeerCertificates
+			if len(chain) > 0 {
+				end := func() { go func() { _ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") }() } // it waits a moment
+				context.AfterFunc(c.Context(), f.cfg.Follow(chain, source.String(), end))
+			}
+			return context.WithValue(ctx, connKey{}, &Conn{Peer: authn.NewPeer(chain), Source: source, Curve: state.CurveID, seat: seatOf(c)})
 		},
 	}
 }

@@ -2,12 +2,14 @@ package front
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/relay/internal/authn"
 )
 
@@ -15,6 +17,7 @@ import (
 type Conn struct {
 	Peer   *authn.Peer
 	Source netip.AddrPort // PROXY v2's where that is believed
+	Curve  tls.CurveID    // the key agreement
 	seat   *seat
 }
 
@@ -69,21 +72,49 @@ func (s *seat) leave(proved bool) {
 	})
 }
 
-// socket is an admitted TCP connection. It stays below the bare *tls.Conn that net/http needs to see.
-type socket struct {
+// admitted is a TCP connection that has a place. It stays below the bare *tls.Conn that net/http needs to see.
+type admitted struct {
 	*net.TCPConn
 	source netip.AddrPort
 	seat   *seat
 	agent  bool // its hello offered an agent's protocol; set and read by the handshake's goroutine
+
+	// mu guards:
+	mu     sync.Mutex
+	left   func() // to be called at the end; nil: nothing
+	closed bool
 }
 
 // RemoteAddr is the source, which PROXY v2 may have named.
-func (s *socket) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.source) }
+func (s *admitted) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.source) }
 
 // Close gives the place among the strangers back.
-func (s *socket) Close() error {
+func (s *admitted) Close() error {
 	s.seat.left()
+	s.mu.Lock()
+	left := s.left
+	s.left, s.closed = nil, true
+	s.mu.Unlock()
+	if left != nil {
+		left()
+	}
 	return s.TCPConn.Close()
+}
+
+// whenLeft calls left when the connection is closed on this side, which it always is in the end.
+func (s *admitted) whenLeft(left func()) {
+	s.mu.Lock()
+	closed := s.closed
+	s.left = left
+	s.mu.Unlock()
+	if closed {
+		left()
+	}
+}
+
+// admittedBelow finds it under TLS, or under what TLS reads from.
+func admittedBelow(conn net.Conn) *admitted {
+	return socket.Under(conn).Unwrap().(*admitted)
 }
 
 // counter counts what is open.

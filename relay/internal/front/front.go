@@ -8,6 +8,7 @@ package front
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,8 @@ import (
 
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/protocol/link/quiclink"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/relay/internal/limit"
 )
 
@@ -35,14 +38,23 @@ type Config struct {
 	// Agent serves an agent's link, and blocks for the link's life or until ctx ends. It calls proved once the agent
 	// may stay, and may close the session itself; it is closed in any case when Agent returns.
 	Agent func(ctx context.Context, session link.Session, proved func())
+	// Lane serves one lane of an agent's in the same way, from its Hello on. It owns conn, whose info is what Link
+	// sessions have; conn is closed in any case when Lane returns.
+	Lane func(ctx context.Context, conn *tls.Conn, info link.Info, proved func())
 	// Caller answers callers. FromContext finds the connection in a request's context.
 	Caller http.Handler
-	Log    *slog.Logger
+	// Follow, where given, is told of each caller's connection that has shown a certificate: chain, not judged yet, and
+	// end, which cuts the connection and does not block. left is called when the connection has ended.
+	Follow func(chain []*x509.Certificate, remote string, end func()) (left func())
+	// Shook, where given, is told of each handshake that went well: kind is agent, lane or caller.
+	Shook func(kind, transport string, curve tls.CurveID)
+	Log   *slog.Logger
 
-	Link              link.Config    // windows and streams of agents' links
-	ProxyFrom         []netip.Prefix // whose PROXY v2 header is believed, and expected; TCP only
-	StatelessResetKey [32]byte       // of QUIC, kept over restarts; zero: none
-	DrainTimeout      time.Duration  // for callers' running calls when Run ends; default 60 s
+	Congestion        socket.Congestion // of TCP; default socket.Auto
+	Link              link.Config       // windows and streams of agents' links
+	ProxyFrom         []netip.Prefix    // whose PROXY v2 header is believed, and expected; TCP only
+	StatelessResetKey [32]byte          // of QUIC, kept over restarts; zero: none
+	DrainTimeout      time.Duration     // for callers' running calls when Run ends; default 60 s
 
 	Strangers         *limit.Gate   // required
 	QUICUnvalidated   int           // 128 QUIC handshakes from addresses that may be forged before Retry is sent
@@ -70,6 +82,9 @@ func (c Config) withDefaults() Config {
 	if c.QUICUnvalidated == 0 {
 		c.QUICUnvalidated = 128
 	}
+	if c.Congestion == "" {
+		c.Congestion = socket.Auto
+	}
 	c.Link = c.Link.WithDefaults()
 	return c
 }
@@ -82,6 +97,7 @@ type Front struct {
 
 	tcp       *net.TCPListener
 	udp       *net.UDPConn
+	buffers   quiclink.Buffers // of udp
 	transport *quic.Transport
 	quic      *quic.Listener
 	proxies   chan struct{} // places of connections whose PROXY header is still to come
@@ -100,10 +116,16 @@ type Front struct {
 
 // Listen opens the port, TCP and UDP. Run must be called, and closes it.
 func Listen(ctx context.Context, cfg Config) (*Front, error) {
-	if cfg.Agents == nil || cfg.Callers == nil || cfg.Agent == nil || cfg.Caller == nil || cfg.Log == nil || cfg.Strangers == nil {
-		return nil, errors.New("front: expected Agents, Callers, Agent, Caller, Log and Strangers to be set")
+	if cfg.Agents == nil || cfg.Callers == nil || cfg.Agent == nil || cfg.Lane == nil || cfg.Caller == nil || cfg.Log == nil || cfg.Strangers == nil {
+		return nil, errors.New("front: expected Agents, Callers, Agent, Lane, Caller, Log and Strangers to be set")
 	}
 	cfg = cfg.withDefaults()
+	if cfg.Follow == nil {
+		cfg.Follow = func([]*x509.Certificate, string, func()) func() { return func() {} }
+	}
+	if cfg.Shook == nil {
+		cfg.Shook = func(string, string, tls.CurveID) {}
+	}
 	f := &Front{cfg: cfg, log: cfg.Log, proxies: make(chan struct{}, maxProxied)}
 	if err := f.bind(ctx); err != nil {
 		return nil, err
@@ -146,6 +168,9 @@ func (f *Front) bind(ctx context.Context) error {
 
 // Addr is the port that was opened.
 func (f *Front) Addr() netip.AddrPort { return f.tcp.Addr().(*net.TCPAddr).AddrPort() }
+
+// Buffers says what the kernel gave the UDP socket.
+func (f *Front) Buffers() quiclink.Buffers { return f.buffers }
 
 // Run serves until ctx ends, and returns when everything that it began has ended. An error means that the port broke.
 //
@@ -198,18 +223,34 @@ func (f *Front) drain(ctx context.Context) {
 	servers.Wait()
 }
 
+// shook tells of a handshake.
+func (f *Front) shook(transport string, state *tls.ConnectionState) {
+	kind := "caller"
+	switch state.NegotiatedProtocol {
+	case protocol.ALPN:
+		kind = "agent"
+	case protocol.ALPNLane:
+		kind = "lane"
+	}
+	f.cfg.Shook(kind, transport, state.CurveID)
+}
+
 // configFor is the TLS config for a hello: the agents' where it offers an agent's protocol, else the callers'.
 func (f *Front) configFor(callers ...string) func(*tls.ClientHelloInfo) (*tls.Config, error) {
 	agents := f.cfg.Agents.Clone()
 	agents.NextProtos = []string{protocol.ALPN}
+	lanes := f.cfg.Agents.Clone()
+	lanes.NextProtos = []string{protocol.ALPNLane}
 	others := f.cfg.Callers.Clone()
 	others.NextProtos = callers
 	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slices.Contains(hello.SupportedProtos, protocol.ALPN) {
-			if s, ok := hello.Conn.(*socket); ok {
-				s.agent = true
-			}
+			markAgent(hello.Conn)
 			return agents, nil
+		}
+		if slices.Contains(hello.SupportedProtos, protocol.ALPNLane) {
+			markAgent(hello.Conn)
+			return lanes, nil
 		}
 		return others, nil
 	}
@@ -219,7 +260,14 @@ func (f *Front) configFor(callers ...string) func(*tls.ClientHelloInfo) (*tls.Co
 // protocols and that there is a certificate.
 func (f *Front) outer(callers ...string) *tls.Config {
 	cfg := f.cfg.Callers.Clone()
-	cfg.NextProtos = append([]string{protocol.ALPN}, callers...)
+	cfg.NextProtos = append([]string{protocol.ALPN, protocol.ALPNLane}, callers...)
 	cfg.GetConfigForClient = f.configFor(callers...)
 	return cfg
+}
+
+// markAgent notes that a TCP connection's hello offered an agent's protocol.
+func markAgent(conn net.Conn) {
+	if s, ok := conn.(*socket.Conn); ok {
+		s.Unwrap().(*admitted).agent = true
+	}
 }

@@ -261,3 +261,41 @@ func TestProxyHeadersAreBelievedFromTheirPrefixOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestLaneIsServedAsOneAndFreesItsSeat(t *testing.T) {
+	r := newRig(t, nil)
+	cfg := r.agentConfig()
+	cfg.NextProtos = []string{protocol.ALPNLane}
+	conn, err := (&tls.Dialer{Config: cfg}).DialContext(t.Context(), "tcp", r.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if n := r.strangers.Unproved(); n != 1 {
+		t.Errorf("%d strangers before its first bytes, expected 1", n)
+	}
+	if _, err := conn.Write([]byte("lane")); err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(conn)
+	if string(b) != "lane" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	if n := r.strangers.Unproved(); n != 0 {
+		t.Errorf("%d strangers left, expected none", n)
+	}
+}
+
+func TestLaneWithoutASVIDIsRefused(t *testing.T) {
+	r := newRig(t, nil)
+	cfg := r.agentConfig()
+	cfg.NextProtos, cfg.GetClientCertificate, cfg.Certificates = []string{protocol.ALPNLane}, nil, nil
+	conn, err := (&tls.Dialer{Config: cfg}).DialContext(t.Context(), "tcp", r.Addr().String())
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	if n, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Errorf("read %d bytes; expected a refused handshake", n)
+	}
+}

@@ -38,8 +38,11 @@ type quicSeat struct {
 func seatOf(c *quic.Conn) *seat { return c.Context().Value(seatKey{}).(*quicSeat).seat }
 
 func (f *Front) listenQUIC() error {
+	socket := quiclink.Prepare(f.udp)
+	socket.Buffers().Report(f.log)
+	f.buffers = socket.Buffers()
 	f.transport = &quic.Transport{
-		Conn:                f.udp,
+		Conn:                socket,
 		VerifySourceAddress: func(net.Addr) bool { return f.unvalidated.count() >= f.cfg.QUICUnvalidated },
 		ConnContext:         f.admitQUIC,
 	}
@@ -51,12 +54,10 @@ func (f *Front) listenQUIC() error {
 	cfg.MaxIncomingStreams, cfg.MaxIncomingUniStreams = quicStreams, quicUniStreams
 	cfg.InitialStreamReceiveWindow = min(cfg.InitialStreamReceiveWindow, quicWindow)
 	cfg.Allow0RTT = false
-	quietBufferWarning()
 	var err error
 	if f.quic, err = f.transport.Listen(f.outer(http3.NextProtoH3), cfg); err != nil {
 		return errors.Join(fmt.Errorf("listening for QUIC on %s: %w", f.udp.LocalAddr(), err), f.transport.Close())
 	}
-	f.checkBuffers()
 	return nil
 }
 
@@ -113,7 +114,9 @@ func (f *Front) serveQUIC(conn *quic.Conn) {
 		f.log.Debug("connection has not proved itself in time", "remote", conn.RemoteAddr().String())
 		_ = conn.CloseWithError(0, "")
 	})
-	if conn.ConnectionState().TLS.NegotiatedProtocol == protocol.ALPN {
+	state := conn.ConnectionState().TLS
+	f.shook("quic", &state)
+	if state.NegotiatedProtocol == protocol.ALPN {
 		f.serveAgent(quiclink.Server(conn, f.cfg.Link), s.seat)
 		return
 	}

@@ -70,7 +70,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 		Address: "127.0.0.1:0",
 		Agents:  certs.ServerConfig(r.source, nil, certs.AnyID),
 		Callers: certs.CallerConfig(r.source, nil, nil),
-		Agent:   echoAgent, Caller: http.HandlerFunc(describe),
+		Agent:   echoAgent, Lane: echoLane, Caller: http.HandlerFunc(describe),
 		Log:          slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		DrainTimeout: 5 * time.Second, Strangers: r.strangers,
 	}
@@ -115,6 +115,17 @@ func echoAgent(ctx context.Context, s link.Session, proved func()) {
 			}
 		})
 	}
+}
+
+// echoLane proves with its first bytes.
+func echoLane(_ context.Context, conn *tls.Conn, _ link.Info, proved func()) {
+	var b [64]byte
+	n, err := conn.Read(b[:])
+	if err != nil {
+		return
+	}
+	proved()
+	_, _ = conn.Write(b[:n])
 }
 
 // describe says how the caller came.

@@ -14,6 +14,7 @@ import (
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/protocol/link/yamuxlink"
 )
 
@@ -73,14 +74,14 @@ func cutOff(conn *net.TCPConn) {
 }
 
 // seatTCP finds a place among the strangers, or cuts the connection off.
-func (f *Front) seatTCP(conn *net.TCPConn, source netip.AddrPort) *socket {
+func (f *Front) seatTCP(conn *net.TCPConn, source netip.AddrPort) *admitted {
 	release, ok := f.cfg.Strangers.Admit(source.Addr())
 	if !ok {
 		f.log.Debug("too many strangers", "remote", source.String())
 		cutOff(conn)
 		return nil
 	}
-	return &socket{TCPConn: conn, source: source, seat: newSeat(release)}
+	return &admitted{TCPConn: conn, source: source, seat: newSeat(release)}
 }
 
 // serveProxied reads the PROXY header first: the source that it names is what the limits count.
@@ -112,8 +113,8 @@ func (f *Front) readProxy(conn *net.TCPConn, deadline time.Time) (netip.AddrPort
 }
 
 // serveTCP shakes hands and hands the connection to its kind's server.
-func (f *Front) serveTCP(s *socket, outer *tls.Config, deadline time.Time) {
-	conn := tls.Server(s, outer)
+func (f *Front) serveTCP(s *admitted, outer *tls.Config, deadline time.Time) {
+	conn := tls.Server(socket.Wrap(s), outer)
 	ctx, cancel := context.WithDeadline(f.accepting, deadline)
 	err := conn.HandshakeContext(ctx)
 	cancel()
@@ -127,13 +128,26 @@ func (f *Front) serveTCP(s *socket, outer *tls.Config, deadline time.Time) {
 		_ = s.Close()
 	})
 	state := conn.ConnectionState()
-	if state.NegotiatedProtocol != protocol.ALPN {
+	f.shook("tcp", &state)
+	info := link.Info{Transport: "tcp", Local: s.LocalAddr(), Remote: s.RemoteAddr(), TLS: state}
+	options := socket.Options{Congestion: f.cfg.Congestion}
+	if state.NegotiatedProtocol == protocol.ALPN || state.NegotiatedProtocol == protocol.ALPNLane {
+		options.Unsent = socket.LinkUnsent
+	}
+	if err := socket.Tune(s, options); err != nil {
+		f.log.Warn("tuning a socket failed", "remote", s.source.String(), "error", err)
+	}
+	switch state.NegotiatedProtocol {
+	case protocol.ALPN:
+	case protocol.ALPNLane:
+		f.cfg.Lane(f.agents, conn, info, s.seat.proved)
+		_ = s.Close()
+		return
+	default:
 		f.handed.put(conn)
 		return
 	}
-	session, err := yamuxlink.Server(conn, f.cfg.Link, link.Info{
-		Transport: "tcp", Local: s.LocalAddr(), Remote: s.RemoteAddr(), TLS: state,
-	})
+	session, err := yamuxlink.Server(conn, f.cfg.Link, info)
 	if err != nil {
 		f.log.Error("beginning a link failed", "remote", s.source.String(), "error", err)
 		return

@@ -150,7 +150,7 @@ func (c *call) log(level slog.Level, message string, attrs ...slog.Attr) {
 func cut(s string) string { return s[:min(len(s), 256)] }
 
 // mark puts the call's id on an answer.
-func (c *call) mark(h http.Header) { h.Set("Fairlead-Call-Id", c.id) }
+func (c *call) mark(h http.Header) { h["Fairlead-Call-Id"] = []string{c.id} }
 
 // challenge says which credential is wanted (RFC 6750 §3, RFC 9470 §3); a proxy says it in its own words.
 func (c *call) challenge(h http.Header, e *protocol.Error, said *says) {

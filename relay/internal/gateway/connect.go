@@ -13,7 +13,7 @@ import (
 
 // connect carries a CONNECT: the bytes of one TCP connection.
 func (c *call) connect(w http.ResponseWriter, r *http.Request) {
-	stream, _, err := c.gateway.cfg.Router.Open(r.Context(), c.open())
+	stream, _, err := c.gateway.cfg.Router.Open(r.Context(), c.open(), nil)
 	switch {
 	case r.Context().Err() != nil:
 		if err == nil {
@@ -92,9 +92,10 @@ func (c *call) acceptHTTP1(w http.ResponseWriter) (link.Duplex, error) {
 	return caller, nil
 }
 
-// carry is connect for the raw bytes of a unix socket: there is no answer, and a refusal is the end.
+// carry is connect for the raw bytes of a local door: there is no answer, and a refusal is the end.
 func (c *call) carry(ctx context.Context, caller link.Duplex) {
-	stream, _, err := c.gateway.cfg.Router.Open(ctx, c.open())
+	// No first bytes cross with the Open: a call that may have carried some could not be tried on another link.
+	stream, _, err := c.gateway.cfg.Router.Open(ctx, c.open(), nil)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.ended(err)

@@ -3,15 +3,18 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
-	"net/http/httputil"
+	"strconv"
 	"strings"
 	"sync"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/relay/internal/route"
 )
 
@@ -26,25 +29,24 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 	control := http.NewResponseController(w)
 	// HTTP/1.1 callers may send on while they receive; the other protocols always may.
 	_ = control.EnableFullDuplex()
-	ctx, stop := c.watchStillness(r, control)
-	defer stop()
-	r = r.WithContext(ctx)
-	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = c.limitBody(control, r)
-	}
+	ctx := c.watchStillness(r, control)
+	defer c.still.end()
 	exchange := c.gateway.cfg.Router.Exchange(c.open(), true)
 	defer exchange.Close()
 	defer c.brokenOff(exchange)
-	proxy := &httputil.ReverseProxy{
-		Transport:      exchange,
-		Rewrite:        c.rewrite,
-		FlushInterval:  -1, // whoever waits for a byte gets it
-		BufferPool:     &buffers,
-		ErrorLog:       c.gateway.proxyLog,
-		ModifyResponse: c.response,
-		ErrorHandler:   func(w http.ResponseWriter, r *http.Request, err error) { c.failed(w, r, err) },
+	exchange.Informed = func(status int, header http.Header) { inform(w, status, header) }
+	res, err := exchange.RoundTrip(c.outgoing(ctx, control))
+	switch {
+	case err != nil:
+		c.failed(ctx, w, err)
+	case res.StatusCode == http.StatusSwitchingProtocols:
+		err = c.switchProtocols(ctx, w, control, res)
+	default:
+		err = c.answer(w, control, res, exchange.Buffered())
 	}
-	proxy.ServeHTTP(&answerWriter{w, c.still}, r)
+	if err != nil && !c.done {
+		panic(http.ErrAbortHandler)
+	}
 	if c.code == protocol.OK {
 		c.done = true
 		c.log(slog.LevelDebug, "call carried")
@@ -68,62 +70,196 @@ func (c *call) brokenOff(exchange *route.Exchange) {
 	c.log(level, "call broke off", slog.Any("error", err))
 }
 
-// rewrite makes the request for the agent. ReverseProxy has removed the hop-by-hop headers by now, so that nothing we
-// set can be named in Connection.
-func (c *call) rewrite(pr *httputil.ProxyRequest) {
-	h := pr.Out.Header
-	strip(h, c.decision.Tunnel.ForwardToken)
-	scheme := "https"
-	if pr.In.TLS == nil {
-		scheme = "http"
+// outgoing is the request for the agent. Nothing that the relay sets can be named in the caller's Connection.
+func (c *call) outgoing(ctx context.Context, control *http.ResponseController) *http.Request {
+	r := c.in
+	out := r.WithContext(ctx)
+	out.Header = c.header(r)
+	if q := query(r.URL.RawQuery); q != r.URL.RawQuery {
+		u := *r.URL
+		u.RawQuery, out.URL = q, &u
 	}
-	setForwarded(h, c.proof.Source.Addr(), pr.In.Host, scheme)
-	h.Set("Fairlead-Call-Id", c.id)
-	h.Set("Fairlead-Tunnel", string(c.decision.Tunnel.Name))
-	if caller := c.decision.Principal.Caller; !caller.IsZero() {
-		h.Set("Fairlead-Caller", caller.String())
+	out.Close, out.Trailer = false, nil
+	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
+		out.Body = nil
+		return out
 	}
-	c.trailers(pr)
+	out.Body = c.limitBody(control, r)
+	if len(r.Trailer) > 0 {
+		c.trailers(out)
+	}
+	return out
 }
 
-// trailers passes the caller's trailers on: ReverseProxy's copy of the request has their names alone, since their
-// values come with the end of the body.
-func (c *call) trailers(pr *httputil.ProxyRequest) {
-	if len(pr.In.Trailer) == 0 {
-		pr.Out.Trailer = nil
-		return
+// header is what the agent gets of the caller's, and what the relay says.
+func (c *call) header(r *http.Request) http.Header {
+	h := make(http.Header, len(r.Header)+8)
+	forwardToken := c.decision.Tunnel.ForwardToken
+	passOn(h, r.Header, func(name string) bool { return kept(name, forwardToken) })
+	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
+		h["Te"] = []string{"trailers"}
 	}
-	names := pr.In.Trailer.Clone()
+	if to := upgrade(r.Header); to != "" {
+		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{to}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = nil // or net/http would make one up
+	}
+	scheme := "https"
+	if r.TLS == nil {
+		scheme = "http"
+	}
+	values := make([]string, 0, 8)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	setForwarded(set, c.proof.Source.Addr(), r.Host, scheme)
+	set("Fairlead-Call-Id", c.id)
+	set("Fairlead-Tunnel", string(c.decision.Tunnel.Name))
+	if caller := c.decision.Principal.Caller; !caller.IsZero() {
+		set("Fairlead-Caller", caller.String())
+	}
+	return h
+}
+
+// trailers passes the caller's trailers on: their names now, their values with the end of the body.
+func (c *call) trailers(out *http.Request) {
+	in, names := c.in, c.in.Trailer.Clone()
 	strip(names, false)
-	pr.Out.Trailer = names
-	if pr.Out.Body == nil {
-		return
-	}
-	pr.Out.Body = &atEnd{ReadCloser: pr.Out.Body, end: func() {
+	out.Trailer = names
+	out.Body = &atEnd{ReadCloser: out.Body, end: func() {
 		for name := range names {
-			names[name] = pr.In.Trailer[name]
+			names[name] = in.Trailer[name]
 		}
 	}}
 }
 
-// response makes the caller's answer.
-func (c *call) response(res *http.Response) error {
-	stripAnswer(res.Header)
-	stripAnswer(res.Trailer)
-	c.mark(res.Header)
-	res.Header.Add("Proxy-Status", fmt.Sprintf(`fairlead; received-status=%d; call_id=%q`, res.StatusCode, c.id))
-	if res.StatusCode == http.StatusSwitchingProtocols || strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+// inform passes an informational answer on.
+func inform(w http.ResponseWriter, status int, header http.Header) {
+	h := w.Header()
+	final := maps.Clone(h)
+	clear(h)
+	passOn(h, header, keptAnswer)
+	w.WriteHeader(status)
+	clear(h) // net/http keeps it for the next answer
+	maps.Copy(h, final)
+}
+
+// answerHeader makes the caller's answer of an agent's.
+func (c *call) answerHeader(h http.Header, res *http.Response) {
+	passOn(h, res.Header, keptAnswer)
+	c.mark(h)
+	h["Proxy-Status"] = append(h["Proxy-Status"], "fairlead; received-status="+strconv.Itoa(res.StatusCode)+`; call_id="`+c.id+`"`)
+}
+
+// answer passes the final answer on, of whose body buffered bytes are there. Whoever waits for a byte gets it; what is
+// whole leaves in one piece. An error is that it broke off.
+func (c *call) answer(w http.ResponseWriter, control *http.ResponseController, res *http.Response, buffered int) error {
+	h := w.Header()
+	c.answerHeader(h, res)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http would guess one
+	}
+	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
 		c.still.stop()
 	}
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		res.Body = &atEnd{ReadCloser: res.Body, end: func() { stripAnswer(res.Trailer) }}
+	stripAnswer(res.Trailer)
+	announced := len(res.Trailer)
+	for name := range res.Trailer {
+		h.Add("Trailer", name)
+	}
+	w.WriteHeader(res.StatusCode)
+	if res.Body == http.NoBody {
+		return nil
+	}
+	if buffered == 0 {
+		if err := control.Flush(); err != nil {
+			return err
+		}
+	}
+	if err := c.copyBody(w, control, res); err != nil {
+		return err
+	}
+	stripAnswer(res.Trailer)
+	prefix := ""
+	if len(res.Trailer) != announced { // some were not announced
+		prefix = http.TrailerPrefix
+	}
+	if len(res.Trailer) > 0 {
+		// Or net/http would give a short body a length, and then no trailers.
+		if err := control.Flush(); err != nil {
+			return err
+		}
+	}
+	for name, vv := range res.Trailer {
+		h[prefix+name] = vv
 	}
 	return nil
 }
 
+// copyBody passes the body on, each piece as it comes; the last one leaves with the answer's end.
+func (c *call) copyBody(w io.Writer, control *http.ResponseController, res *http.Response) error {
+	buf := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buf)
+	for {
+		n, err := res.Body.Read(buf[:])
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+			c.still.touch()
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := control.Flush(); err != nil {
+			return err
+		}
+	}
+}
+
+// buffers are for bodies on their way to callers.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// switchProtocols carries the bytes behind a 101 both ways. One that was not asked for is no answer. An error is that
+// the call broke off.
+func (c *call) switchProtocols(ctx context.Context, w http.ResponseWriter, control *http.ResponseController, res *http.Response) error {
+	stream, ok := res.Body.(link.Duplex)
+	to := upgrade(res.Header)
+	if !ok || to == "" || !strings.EqualFold(to, upgrade(c.in.Header)) {
+		c.failed(ctx, w, errUnasked)
+		return errUnasked
+	}
+	c.still.stop()
+	h := w.Header()
+	c.answerHeader(h, res)
+	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{to}
+	conn, buffered, err := control.Hijack()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	caller, err := newH1Caller(conn, buffered.Reader)
+	if err != nil {
+		return err
+	}
+	res.Header, res.Body = h, nil
+	if err := errors.Join(res.Write(buffered), buffered.Flush()); err != nil {
+		return err
+	}
+	_, _, err = link.Splice(ctx, caller, stream)
+	return err
+}
+
+var errUnasked = errors.New("expected no switch of protocols, or the one that was asked for")
+
 // failed answers a call that got no response.
-func (c *call) failed(w http.ResponseWriter, r *http.Request, err error) {
-	e := c.fault(r, err)
+func (c *call) failed(ctx context.Context, w http.ResponseWriter, err error) {
+	e := c.fault(ctx, err)
 	if e == nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -131,7 +267,7 @@ func (c *call) failed(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // fault says why there is no response; nil where nobody is left to hear it.
-func (c *call) fault(r *http.Request, err error) *protocol.Error {
+func (c *call) fault(ctx context.Context, err error) *protocol.Error {
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		e := tooLarge(large.Limit)
 		e.Sent = true // a part of it was on its way
@@ -146,41 +282,19 @@ func (c *call) fault(r *http.Request, err error) *protocol.Error {
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return e
 	}
-	if r.Context().Err() != nil || errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return nil
 	}
 	if _, ok := errors.AsType[*route.BodyError](err); ok {
 		return &protocol.Error{Code: protocol.BadRequest, Sentence: "the body ended before its end", Sent: true, Cause: err}
 	}
-	// ReverseProxy's own: an answer that switches protocols unasked.
+	// An answer that switches protocols unasked.
 	return &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the backend broke the protocol", Sent: true, Cause: err}
 }
 
 func tooLarge(limit int64) *protocol.Error {
 	return protocol.Errorf(protocol.BodyTooLarge, "a body of at most %d bytes is expected", limit)
 }
-
-// answerWriter filters the informational answers that ReverseProxy passes on by itself, and says that an answer moves.
-type answerWriter struct {
-	http.ResponseWriter
-	still *stillness
-}
-
-func (w *answerWriter) Write(p []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(p)
-	w.still.touch()
-	return n, err
-}
-
-func (w *answerWriter) WriteHeader(status int) {
-	if status >= 100 && status < 200 && status != http.StatusSwitchingProtocols {
-		stripAnswer(w.Header())
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap lets http.ResponseController flush and hijack.
-func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // atEnd calls end once, before it passes io.EOF on.
 type atEnd struct {
@@ -197,11 +311,3 @@ func (r *atEnd) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// bufferPool lends ReverseProxy its copy buffers of 32 KiB.
-type bufferPool struct{ pool sync.Pool }
-
-var buffers = bufferPool{sync.Pool{New: func() any { return new([32 << 10]byte) }}}
-
-func (b *bufferPool) Get() []byte  { return b.pool.Get().(*[32 << 10]byte)[:] }
-func (b *bufferPool) Put(p []byte) { b.pool.Put((*[32 << 10]byte)(p)) }

@@ -1,5 +1,5 @@
 // Package gateway answers callers: it has each call decided, carries it to an agent, and says what went wrong in the
-// words of design §5. It is the http.Handler of the relay's port, and of the unix sockets beside it.
+// words of design §5. It is the http.Handler of the relay's port, and of the doors beside it.
 //
 // It does not decide (package policy), choose agents (package route) or own a socket (package front).
 package gateway
@@ -7,6 +7,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"log"
 	"log/slog"
@@ -32,7 +33,8 @@ type Gate interface {
 type Proof struct {
 	Peer   *authn.Peer
 	Source netip.AddrPort
-	Proved func() // the connection no longer counts as a stranger's; may be called often
+	Curve  tls.CurveID // its key agreement
+	Proved func()      // the connection no longer counts as a stranger's; may be called often
 }
 
 // Record is one call that has ended, for the metrics.
@@ -109,7 +111,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.serve(w, r, g.cfg.Proof(r.Context()), local{})
 }
 
-// local is the door that a request came through where that is a unix socket: its one tunnel, and whom it acts for.
+// local is the door that a request came through where that is one beside the port: its one tunnel, and whom it acts for.
 type local struct {
 	tunnel protocol.TunnelName
 	as     certs.ID
@@ -156,13 +158,13 @@ type call struct {
 	gateway  *Gateway
 	id       string
 	began    time.Time
-	in       *http.Request // nil for the raw bytes of a unix socket
+	in       *http.Request // nil for the raw bytes of a local door
 	proof    Proof
 	network  protocol.Network
 	decision *policy.Decision
 	code     protocol.Code // how it ended
 	late     atomic.Bool   // the body came too slowly
-	still    *stillness    // of an http call
+	still    stillness     // of an http call
 	done     bool          // false while it may still be cut off by a panic
 }
 
@@ -178,7 +180,7 @@ func (g *Gateway) begin(r *http.Request, proof Proof) *call {
 func newCallID() string { return strings.ToLower(rand.Text()) }
 
 func (c *call) request(door local) *policy.Request {
-	q := &policy.Request{Network: c.network, Peer: c.proof.Peer, As: door.as, Tunnel: door.tunnel, Source: c.proof.Source.Addr()}
+	q := &policy.Request{Network: c.network, Peer: c.proof.Peer, As: door.as, Tunnel: door.tunnel, Source: c.proof.Source.Addr(), Curve: c.proof.Curve}
 	if c.in == nil {
 		q.Header = http.Header{}
 		return q

@@ -1,11 +1,14 @@
 package gateway
 
 import (
-	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"net/textproto"
+	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -63,59 +66,133 @@ func checkUpgrade(r *http.Request) error {
 	return nil
 }
 
-// spelled brings a header's name to the one spelling that a backend which maps names to variables (CGI, WSGI) sees:
-// there X_Forwarded_For and X-Forwarded-For are the same.
-func spelled(name string) string { return strings.ReplaceAll(strings.ToLower(name), "_", "-") }
+// same reports whether a header's name is spelled, whose letters are small, to a backend that maps names to variables
+// (CGI, WSGI): there X_Forwarded_For and X-Forwarded-For are the same.
+func same(name, spelled string) bool { return len(name) == len(spelled) && begins(name, spelled) }
+
+func begins(name, spelled string) bool {
+	if len(name) < len(spelled) {
+		return false
+	}
+	for i := range len(spelled) {
+		c := name[i]
+		switch {
+		case c == '_':
+			c = '-'
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		if c != spelled[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func sameAsOneOf(name string, spelled []string) bool {
+	return slices.ContainsFunc(spelled, func(s string) bool { return same(name, s) })
+}
 
 // ours reports whether only the relay may set a header, whoever else has sent it.
-func ours(spelled string) bool {
-	return strings.HasPrefix(spelled, "fairlead-") || strings.HasPrefix(spelled, "x-forwarded") ||
-		spelled == "forwarded" || spelled == "x-real-ip" || spelled == "txn-token"
+func ours(name string) bool {
+	return begins(name, "fairlead-") || begins(name, "x-forwarded") || same(name, "forwarded") || same(name, "x-real-ip") || same(name, "txn-token")
 }
 
 // framing headers are net/http's to set: an underscore twin of one would be a second opinion.
 var framing = []string{"content-length", "transfer-encoding", "content-type", "proxy-connection", "keep-alive", "user-agent", "accept-encoding"}
 
-// secret reports whether a header may carry the caller's token to the relay.
-func secret(spelled string) bool {
-	return spelled == "authorization" || spelled == "proxy-authorization"
+// hops are the headers that concern one connection only (RFC 9110 §7.6.1), as net/http spells them.
+var hops = []string{
+	"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// kept reports whether a caller's header, or trailer, may reach a backend.
+func kept(name string, forwardToken bool) bool {
+	switch {
+	case ours(name), same(name, "http2-settings"), same(name, "host"), same(name, "proxy-authorization"):
+		return false
+	case same(name, "authorization"):
+		return forwardToken
+	case strings.Contains(name, "_") && sameAsOneOf(name, framing):
+		return false
+	}
+	// Letters beyond ASCII have no place in a name, and may turn into others on their way.
+	return !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf })
 }
 
 // strip removes from a caller's header, or trailer, what may not reach a backend.
 func strip(h http.Header, forwardToken bool) {
-	for name := range h {
-		s := spelled(name)
-		twin := strings.Contains(name, "_")
-		keepToken := forwardToken && s == "authorization"
-		if ours(s) || s == "http2-settings" || s == "host" || secret(s) && !keepToken || twin && slices.Contains(framing, s) {
-			delete(h, name)
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return !kept(name, forwardToken) })
+}
+
+// keptAnswer reports whether a backend's header, or trailer, may reach a caller: the relay's own words may not, nor
+// where else the relay is reached.
+func keptAnswer(name string) bool { return !begins(name, "fairlead-") && !same(name, "alt-svc") }
+
+func stripAnswer(h http.Header) {
+	maps.DeleteFunc(h, func(name string, _ []string) bool { return !keptAnswer(name) })
+}
+
+// passOn copies from a header what concerns more than its connection and may be kept. The values are shared: nobody
+// changes them.
+func passOn(to, from http.Header, kept func(name string) bool) {
+	for name, vv := range from {
+		if slices.Contains(hops, name) || !kept(name) {
+			continue
+		}
+		if before := to[name]; before != nil {
+			vv = slices.Concat(before, vv)
+		}
+		to[name] = vv
+	}
+	for _, v := range from["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			to.Del(textproto.TrimString(name))
 		}
 	}
 }
 
-// stripAnswer removes from a backend's header, or trailer, what only the relay may say to a caller: its own words, and
-// where else the relay is reached.
-func stripAnswer(h http.Header) {
-	for name := range h {
-		if s := spelled(name); strings.HasPrefix(s, "fairlead-") || s == "alt-svc" {
-			delete(h, name)
+// upgrade is the protocol that a header wants to switch to, "" for none.
+func upgrade(h http.Header) string {
+	if !httpguts.HeaderValuesContainsToken(h["Connection"], "Upgrade") {
+		return ""
+	}
+	return h.Get("Upgrade")
+}
+
+// query leaves out of a query what one reader would take for one parameter, another for two or none: policy decides on
+// what parses, and a backend gets that.
+func query(raw string) string {
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == ';', c == '%' && !escape(raw[i:]):
+			parsed, _ := url.ParseQuery(raw) // the error is about what is left out
+			return parsed.Encode()
 		}
 	}
+	return raw
 }
+
+// escape reports whether s begins with a percent sign and two hexadecimal digits.
+func escape(s string) bool {
+	return len(s) >= 3 && strings.IndexByte(hexadecimal, s[1]) >= 0 && strings.IndexByte(hexadecimal, s[2]) >= 0
+}
+
+const hexadecimal = "0123456789abcdefABCDEF"
 
 // setForwarded says where the call came from (RFC 7239, and the older spelling of it).
-func setForwarded(h http.Header, source netip.Addr, host, scheme string) {
+func setForwarded(set func(name, value string), source netip.Addr, host, scheme string) {
 	node := "unknown"
 	if source.IsValid() {
 		node = source.String()
-		h.Set("X-Forwarded-For", node)
+		set("X-Forwarded-For", node)
 		if source.Is6() {
 			node = `"[` + node + `]"`
 		}
 	}
-	h.Set("X-Forwarded-Host", host)
-	h.Set("X-Forwarded-Proto", scheme)
-	h.Set("Forwarded", fmt.Sprintf(`for=%s;host=%q;proto=%s`, node, host, scheme)) // a valid host needs no escapes
+	set("X-Forwarded-Host", host)
+	set("X-Forwarded-Proto", scheme)
+	set("Forwarded", "for="+node+`;host="`+host+`";proto=`+scheme) // a valid host needs no escapes
 }
 
 // traceContext returns the W3C trace headers where they are well-formed enough to be passed on in an Open.

@@ -14,11 +14,12 @@ import (
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// maxLocal bounds the connections of one unix socket. Who may connect at all, its file mode says.
+// maxLocal bounds the connections of one door. Who may connect at all, a unix socket's file mode says.
 const maxLocal = 1024
 
-// Local is the door to one tunnel for callers on the relay's own host: a unix socket, in plaintext, where every call
-// acts as one SPIFFE ID. An http tunnel is spoken to in HTTP/1.1 or unencrypted HTTP/2, a tcp tunnel in its own bytes.
+// Local is the door to one tunnel for callers on the relay's own host: a unix socket or a loopback port, in plaintext,
+// where every call acts as one SPIFFE ID. An http tunnel is spoken to in HTTP/1.1 or unencrypted HTTP/2, a tcp tunnel
+// in its own bytes.
 type Local struct {
 	gateway *Gateway
 	door    local
@@ -87,23 +88,18 @@ func (l *Local) serveRaw(ctx context.Context, ln net.Listener) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return errors.Join(fmt.Errorf("accepting on the socket of tunnel %s: %w", l.door.tunnel, err), ignoreClosed(ln.Close()))
+			return errors.Join(fmt.Errorf("accepting on the door of tunnel %s: %w", l.door.tunnel, err), ignoreClosed(ln.Close()))
 		}
-		calls.Go(func() { l.serveConn(ctx, conn) })
+		calls.Go(func() { l.serveConn(ctx, conn.(*boundedConn)) }) // as Serve wrapped it
 	}
 }
 
 // serveConn carries one connection of a tcp tunnel.
-func (l *Local) serveConn(ctx context.Context, conn net.Conn) {
+func (l *Local) serveConn(ctx context.Context, conn link.Duplex) {
 	defer conn.Close()
 	g := l.gateway
 	c := g.begin(nil, Proof{})
 	defer c.finish()
-	duplex, ok := conn.(link.Duplex)
-	if !ok {
-		c.ended(fmt.Errorf("expected a connection that can end one direction, got %T", conn))
-		return
-	}
 	if g.draining.Load() {
 		c.ended(protocol.Errorf(protocol.Draining, "the relay is going away"))
 		return
@@ -119,7 +115,7 @@ func (l *Local) serveConn(ctx context.Context, conn net.Conn) {
 		return
 	}
 	defer g.running.leave(d.Tunnel)
-	c.carry(ctx, duplex)
+	c.carry(ctx, conn)
 }
 
 func ignoreClosed(err error) error {
@@ -142,17 +138,25 @@ func (b *bounded) Accept() (net.Conn, error) {
 		<-b.room
 		return nil, err
 	}
-	return &boundedConn{UnixConn: conn.(*net.UnixConn), room: b.room}, nil
+	half, ok := conn.(halfCloser)
+	if !ok {
+		<-b.room
+		return nil, errors.Join(fmt.Errorf("expected a connection that can end one direction, got %T", conn), conn.Close())
+	}
+	return &boundedConn{halfCloser: half, room: b.room}, nil
 }
 
 // boundedConn gives its place back when it is closed.
 type boundedConn struct {
-	*net.UnixConn
+	halfCloser
 	room chan struct{}
 	once sync.Once
 }
 
 func (c *boundedConn) Close() error {
 	defer c.once.Do(func() { <-c.room })
-	return c.UnixConn.Close()
+	return c.halfCloser.Close()
 }
+
+// NetConn is the connection itself, which link.Splice cuts (TCP: by a reset) so that nobody takes the cut for an end.
+func (c *boundedConn) NetConn() net.Conn { return c.halfCloser }

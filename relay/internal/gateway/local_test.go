@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,6 +76,75 @@ func TestLocalTCPThatIsRefusedEnds(t *testing.T) {
 	}
 }
 
+func TestLocalAddressCarriesRawBytes(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(routetest.TCP(tcpBackend(t, shout)))
+	c, err := net.Dial("tcp", r.localAddress("ledger", protocol.TCP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "raw")
+	_ = c.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(c); err != nil || string(b) != "RAW" {
+		t.Fatalf("got %q, %v", b, err)
+	}
+}
+
+func TestABackendThatIsCutOffIsNoEndAtALocalAddress(t *testing.T) {
+	r := newRig(t, nil)
+	r.serve(routetest.TCP(tcpBackend(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1))
+		_ = c.SetLinger(0)
+		_ = c.Close()
+	})))
+	c, err := net.Dial("tcp", r.localAddress("ledger", protocol.TCP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, "x")
+	if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read %v; expected a reset", err)
+	}
+}
+
+func TestLocalConnectionsThatEndGiveTheirPlacesBack(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	b := &bounded{Listener: ln, room: make(chan struct{}, 1)}
+	for range 3 {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		conn, err := b.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		_ = conn.Close() // the second gives no place back
+		if len(b.room) != 0 {
+			t.Fatalf("%d places are taken", len(b.room))
+		}
+	}
+}
+
+// localAddress serves a tunnel's loopback address until the test ends.
+func (r *rig) localAddress(name protocol.TunnelName, network protocol.Network) string {
+	r.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.localOn(name, network, ln)
+	return ln.Addr().String()
+}
+
 // local serves a tunnel's unix socket until the test ends.
 func (r *rig) local(name protocol.TunnelName, network protocol.Network) (path string) {
 	r.t.Helper()
@@ -83,6 +153,11 @@ func (r *rig) local(name protocol.TunnelName, network protocol.Network) (path st
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.localOn(name, network, ln)
+	return path
+}
+
+func (r *rig) localOn(name protocol.TunnelName, network protocol.Network, ln net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- r.Local(name, network, mustID(caller)).Serve(ctx, ln) }()
@@ -92,5 +167,4 @@ func (r *rig) local(name protocol.TunnelName, network protocol.Network) (path st
 			r.t.Errorf("Serve: %v", err)
 		}
 	})
-	return path
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -31,7 +32,7 @@ import (
 // rig is a gateway behind a real TLS server, with real rules and no agent yet.
 type rig struct {
 	*Gateway
-	t        *testing.T
+	t        testing.TB
 	registry *registry.Registry
 	server   *httptest.Server
 	ca       *certstest.CA
@@ -112,7 +113,7 @@ func tunnels(change func(name string, t *tunnel.Tunnel)) []*tunnel.Tunnel {
 
 type connKey struct{}
 
-func newRig(t *testing.T, change func(name string, t *tunnel.Tunnel)) *rig {
+func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	r := &rig{t: t, ca: certstest.NewCA(t, "cloud.example"), log: new(lockedBuffer)}
 	log := slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	source := certstest.NewSource(r.ca.Issue(t, "spiffe://cloud.example/relay/a", certstest.DNS("relay.example")), r.ca)
@@ -239,7 +240,7 @@ func (r *rig) do(req *http.Request) (*http.Response, string) {
 	return do(r.t, r.client(caller, false), req)
 }
 
-func do(t *testing.T, c *http.Client, req *http.Request) (*http.Response, string) {
+func do(t testing.TB, c *http.Client, req *http.Request) (*http.Response, string) {
 	t.Helper()
 	res, err := c.Do(req)
 	if err != nil {
@@ -285,4 +286,26 @@ func (r *rig) lines(id, code string) (n int) {
 		}
 	}
 	return n
+}
+
+// bare is the rig's gateway, with one caller and without TLS or a log.
+func (r *rig) bare() *Gateway {
+	r.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	router, err := route.New(route.Config{Registry: r.registry, Log: log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(r.ca.Issue(r.t, caller).Certificate[0])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	proof := Proof{
+		Peer: authn.NewPeer([]*x509.Certificate{leaf}), Source: netip.MustParseAddrPort("192.0.2.1:4711"), Proved: func() {},
+	}
+	g, err := New(Config{Gate: func() Gate { return r.gate }, Router: router, Proof: func(context.Context) Proof { return proof }, Log: log})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return g
 }

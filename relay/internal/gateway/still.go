@@ -18,34 +18,43 @@ var errStill = &protocol.Error{Code: protocol.BackendTimeout, Sentence: "the exc
 // stillness ends a plain HTTP exchange in which no byte has moved for a time, whichever side holds it up: a caller that
 // does not read, one that does not send, an agent that does not answer.
 type stillness struct {
-	limit time.Duration
-	moved atomic.Int64 // nanoseconds since began
-	began time.Time
-	over  atomic.Bool
-	cut   func()
+	limit   time.Duration
+	moved   atomic.Int64 // nanoseconds since began
+	began   time.Time
+	over    atomic.Bool
+	cancel  context.CancelFunc
+	control *http.ResponseController
 
 	// mu guards:
 	mu    sync.Mutex
 	timer *time.Timer // nil: not watched
 }
 
-// watchStillness begins the watch, and returns the context that it ends the call with and what stops it. gRPC is left
-// alone; WebSocket and server-sent events are once the answer shows them.
-func (c *call) watchStillness(r *http.Request, control *http.ResponseController) (context.Context, func()) {
+// watchStillness begins the watch, and returns the context that it ends the call with. gRPC is left alone; WebSocket
+// and server-sent events are once the answer shows them. end must follow.
+func (c *call) watchStillness(r *http.Request, control *http.ResponseController) context.Context {
 	ctx, cancel := context.WithCancel(r.Context())
-	s := &stillness{limit: c.gateway.cfg.Limits.ExchangeIdle, began: time.Now(), cut: func() {
-		cancel()
-		// A write that waits for the caller, or a read, does not hear of a context. Every server here can.
-		_ = control.SetWriteDeadline(time.Now().Add(time.Second)) // time for an answer that says why
-		_ = control.SetReadDeadline(time.Unix(1, 0))
-	}}
-	c.still = s
+	s := &c.still
+	s.limit, s.began, s.cancel, s.control = c.gateway.cfg.Limits.ExchangeIdle, time.Now(), cancel, control
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.timer = time.AfterFunc(s.limit, s.look)
 	}
-	return ctx, func() { s.stop(); cancel() }
+	return ctx
+}
+
+// end ends the watch and its context.
+func (s *stillness) end() {
+	s.stop()
+	s.cancel()
+}
+
+func (s *stillness) cut() {
+	s.cancel()
+	// A write that waits for the caller, or a read, does not hear of a context. Every server here can.
+	_ = s.control.SetWriteDeadline(time.Now().Add(time.Second)) // time for an answer that says why
+	_ = s.control.SetReadDeadline(time.Unix(1, 0))
 }
 
 func (s *stillness) touch() { s.moved.Store(int64(time.Since(s.began))) }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/tls"
 	"errors"
 
 	"github.com/fairlead/fairlead/certs"
@@ -14,7 +15,9 @@ func (t *trial) identify() *protocol.Error {
 	switch r := t.request; {
 	case !r.As.IsZero():
 		t.decision.Principal.Caller = r.As
-		return nil
+		return t.checkBan(certs.Identity{ID: r.As})
+	case t.pq && !certs.PostQuantum(r.Curve):
+		return protocol.Errorf(protocol.CallerDenied, "a post-quantum key agreement such as %s is expected, the connection has %s", tls.X25519MLKEM768, r.Curve)
 	case !r.Peer.Shown():
 		return nil
 	}
@@ -23,6 +26,13 @@ func (t *trial) identify() *protocol.Error {
 		return refuseSVID(err)
 	}
 	t.decision.Principal.Caller = identity.ID
+	return t.checkBan(identity)
+}
+
+func (t *trial) checkBan(identity certs.Identity) *protocol.Error {
+	if err := t.banned(identity); err != nil {
+		return protocol.Errorf(protocol.CallerDenied, "the caller's identity is banned").WithCause(err)
+	}
 	return nil
 }
 

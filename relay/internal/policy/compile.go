@@ -41,7 +41,7 @@ type Allow struct{ program cel.Program }
 //	token.scopes     list of string
 //	token.claims     map of string to anything
 //	now              timestamp
-//	source           string, the caller's address; "" on a unix socket
+//	source           string, the caller's address; "" at a local door
 //
 // A tunnel that wants no token sees an empty one.
 func Compile(expression string) (*Allow, error) {

@@ -22,10 +22,15 @@ type Tokens interface {
 
 // Config makes a Gate.
 type Config struct {
-	Table  *tunnel.Table    // required
-	Source certs.Source     // required, comparable: judges SVIDs
-	Tokens Tokens           // may be nil where no tunnel wants a token
-	Now    func() time.Time // default time.Now
+	Table  *tunnel.Table // required
+	Source certs.Source  // required, comparable: judges SVIDs
+	// Banned says whether an identity is, by an error that is logged and never shown; nil: nobody is.
+	Banned func(certs.Identity) error
+	// RequirePQ refuses callers whose connection has no post-quantum key agreement, before anything else. It does not
+	// concern local doors.
+	RequirePQ bool
+	Tokens    Tokens           // may be nil where no tunnel wants a token
+	Now       func() time.Time // default time.Now
 }
 
 // A Gate decides by one state of the configuration. It does not change, and is safe for concurrent use; a reload makes
@@ -33,6 +38,8 @@ type Config struct {
 type Gate struct {
 	table  *tunnel.Table
 	source certs.Source
+	banned func(certs.Identity) error
+	pq     bool
 	tokens Tokens
 	now    func() time.Time
 	allows map[*tunnel.Tunnel]*Allow
@@ -43,9 +50,12 @@ func New(c Config) (*Gate, error) {
 	if c.Table == nil || c.Source == nil {
 		return nil, errors.New("policy: a table and a source are expected")
 	}
-	g := &Gate{table: c.Table, source: c.Source, tokens: c.Tokens, now: c.Now, allows: make(map[*tunnel.Tunnel]*Allow)}
+	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, now: c.Now, allows: make(map[*tunnel.Tunnel]*Allow)}
 	if g.now == nil {
 		g.now = time.Now
+	}
+	if g.banned == nil {
+		g.banned = func(certs.Identity) error { return nil }
 	}
 	var faults []error
 	for _, t := range c.Table.All() {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/netip"
 
@@ -19,11 +20,13 @@ type Request struct {
 	Path     string
 	RawQuery string // as it was sent, without the question mark
 	Header   http.Header
-	Peer     *authn.Peer // the connection's proof; nil: none, as on a unix socket
-	// As is whom a caller on a unix socket acts for, Listen.As of its tunnel; zero on every other connection.
+	Peer     *authn.Peer // the connection's proof; nil: none, as at a local door
+	// Curve is the key agreement of the connection; zero at a local door.
+	Curve tls.CurveID
+	// As is whom a caller at a local door acts for, Listen.As of its tunnel; zero on every other connection.
 	As certs.ID
-	// Tunnel is set on a unix socket, which leads to one tunnel whatever the Host says; "" on every other connection.
+	// Tunnel is set at a local door, which leads to one tunnel whatever the Host says; "" on every other connection.
 	Tunnel protocol.TunnelName
-	Source netip.Addr // the caller's address, PROXY v2's where that is believed; the zero Addr on a unix socket
+	Source netip.Addr // the caller's address, PROXY v2's where that is believed; the zero Addr at a local door
 	Proxy  bool       // the caller takes the relay for a proxy (CONNECT): its token may be in Proxy-Authorization
 }

@@ -77,7 +77,15 @@ func (r *Registry) place(l *Link) (replaced []*Link, err error) {
 		r.unlist(old)
 		replaced = append(replaced, old)
 	}
+	heard := l.Transport == Lane // a lane says nothing
+	for key, sibling := range session {
+		heard = heard || sibling.Transport != Lane && key != l.slotKey()
+	}
+	for _, sibling := range session {
+		l.share(sibling, !heard)
+	}
 	session[l.slotKey()] = l
+	relate(session)
 	return replaced, nil
 }
 

@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"cmp"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -10,6 +8,9 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 )
+
+// Lane is the Transport of the link that an agent's lanes are together.
+const Lane = "lane"
 
 // Link is one link of one agent. Its fields do not change; its methods are safe for concurrent use.
 type Link struct {
@@ -23,11 +24,13 @@ type Link struct {
 
 	suspect func() bool
 	rtt     func() time.Duration
+	doubted atomic.Bool // by relate
 
 	offered  []protocol.TunnelName // without duplicates
 	statuses map[protocol.TunnelName]*status
 	accepted atomic.Pointer[map[protocol.TunnelName]*status] // a subset of statuses, replaced whole by Registry.Reload
 	calls    atomic.Int64
+	meter    link.Meter
 }
 
 // status is what the agent says of one backend. The zero value is up: an agent need not check health.
@@ -48,6 +51,7 @@ func newLink(o Offer) *Link {
 			l.offered = append(l.offered, name)
 		}
 	}
+	l.meter.Tick(link.Stats{}, l.Since)
 	l.accepted.Store(new(map[protocol.TunnelName]*status))
 	return l
 }
@@ -64,6 +68,53 @@ func (l *Link) Up(tunnel protocol.TunnelName) bool {
 	return ok && s.down.Load() == nil
 }
 
+// share makes l hear of backends what sibling, a link of the same agent process, hears: an agent speaks on its control
+// streams, and lanes have none. Where renew says that nobody has heard the agent of late, what sibling knows is
+// forgotten: the agent tells each new link what is down, and not what has come up meanwhile. It is called before l is
+// listed.
+func (l *Link) share(sibling *Link, renew bool) {
+	for name := range l.statuses {
+		if s := sibling.statuses[name]; s != nil {
+			l.statuses[name] = s
+			if renew {
+				s.down.Store(nil)
+			}
+		}
+	}
+}
+
+// Full reports whether no stream can be opened now: every lane is busy.
+func (l *Link) Full() bool {
+	f, ok := l.Session.(interface{ Free() int })
+	return ok && f.Free() == 0
+}
+
+// Vacant reports whether nothing is left of the link for now: its lanes have all ended, and new ones may come.
+func (l *Link) Vacant() bool {
+	all, _ := l.lanes()
+	return l.Transport == Lane && all == 0
+}
+
+// lanes counts the connections of a lane link, and of them those that carry a call.
+func (l *Link) lanes() (all, busy int) {
+	if s, ok := l.Session.(interface{ Lanes() (all, busy int) }); ok {
+		return s.Lanes()
+	}
+	return 0, 0
+}
+
+// Standby orders those links of an agent that do as well otherwise, the first one lowest: a lane, TCP's shared link,
+// QUIC, which stands by (design §6).
+func (l *Link) Standby() int {
+	switch l.Transport {
+	case Lane:
+		return 0
+	case "quic":
+		return 2
+	}
+	return 1
+}
+
 // SetStatus takes in what the agent says of a backend; what it says of a tunnel that it did not offer is ignored.
 func (l *Link) SetStatus(m *protocol.TunnelStatus) {
 	s, ok := l.statuses[m.Name]
@@ -77,14 +128,22 @@ func (l *Link) SetStatus(m *protocol.TunnelStatus) {
 }
 
 // Suspect reports whether the link has stopped answering: it gets calls only where nothing better is left.
-func (l *Link) Suspect() bool { return l.suspect != nil && l.suspect() }
+func (l *Link) Suspect() bool { return l.doubted.Load() || l.suspect != nil && l.suspect() }
 
 // RTT is the link's round trip, zero while unknown.
 func (l *Link) RTT() time.Duration {
 	if l.rtt == nil {
-		return 0
+		return l.Stats().RTT
 	}
 	return l.rtt()
+}
+
+// Stats are the link's own figures, zero where it has none.
+func (l *Link) Stats() link.Stats {
+	if m, ok := l.Session.(link.Measured); ok {
+		return m.Stats()
+	}
+	return link.Stats{}
 }
 
 // Calls counts the calls that are running on the link.
@@ -96,65 +155,13 @@ func (l *Link) Begin() { l.calls.Add(1) }
 // End counts a call out.
 func (l *Link) End() { l.calls.Add(-1) }
 
+func (l *Link) sameProcess(o *Link) bool {
+	return l.Epoch == o.Epoch && l.Agent == o.Agent && l.Name == o.Name
+}
+
 func (l *Link) remote() string {
 	if addr := l.Session.Info().Remote; addr != nil {
 		return addr.String()
 	}
 	return ""
-}
-
-// Status describes a link for people and for `status`.
-type Status struct {
-	Agent     string         `json:"agent"`
-	Name      string         `json:"name"`
-	Epoch     uint64         `json:"epoch"`
-	Transport string         `json:"transport"`
-	Slot      uint16         `json:"slot"`
-	Remote    string         `json:"remote"`
-	Since     time.Time      `json:"since"`
-	Suspect   bool           `json:"suspect"`
-	RTT       time.Duration  `json:"rtt"` // nanoseconds
-	Calls     int64          `json:"calls"`
-	Duplicate bool           `json:"duplicate"` // another process uses the same identity and name
-	Tunnels   []TunnelStatus `json:"tunnels"`
-}
-
-// TunnelStatus is one tunnel of a link.
-type TunnelStatus struct {
-	Name     protocol.TunnelName `json:"name"`
-	Accepted bool                `json:"accepted"`
-	Up       bool                `json:"up"`
-	Sentence string              `json:"sentence,omitempty"` // why it is down, in the agent's words
-}
-
-// Snapshot describes every link, by agent, name, epoch, transport and slot.
-func (r *Registry) Snapshot() []Status {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	all := []Status{}
-	for _, l := range r.links() {
-		s := l.describe()
-		s.Duplicate = r.agents[l.agentKey()].shared
-		all = append(all, s)
-	}
-	slices.SortFunc(all, func(a, b Status) int {
-		return cmp.Or(cmp.Compare(a.Agent, b.Agent), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Epoch, b.Epoch),
-			cmp.Compare(a.Transport, b.Transport), cmp.Compare(a.Slot, b.Slot))
-	})
-	return all
-}
-
-func (l *Link) describe() Status {
-	s := Status{
-		Agent: l.Agent.String(), Name: l.Name, Epoch: l.Epoch, Transport: l.Transport, Slot: l.Slot,
-		Remote: l.remote(), Since: l.Since, Suspect: l.Suspect(), RTT: l.RTT(), Calls: l.Calls(),
-	}
-	for _, name := range l.offered {
-		t := TunnelStatus{Name: name, Accepted: l.Serves(name), Up: l.Up(name)}
-		if down := l.statuses[name].down.Load(); down != nil {
-			t.Sentence = *down
-		}
-		s.Tunnels = append(s.Tunnels, t)
-	}
-	return s
 }

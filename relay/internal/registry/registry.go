@@ -27,8 +27,8 @@ type Config struct {
 	// SessionsPerAgent bounds the processes that may be connected under one SPIFFE ID at a time; default 8. A
 	// session is one agent name and epoch, with all its links.
 	SessionsPerAgent int
-	// LinksPerSession bounds the links of one of them; default 8: several transports, and several addresses of one
-	// relay, fit.
+	// LinksPerSession bounds the links of one of them; default 16: three transports (lanes are one link) over several
+	// addresses of one relay fit, twice, since a reload of the agent makes new ones before the old ones end.
 	LinksPerSession int
 }
 
@@ -44,6 +44,11 @@ type Registry struct {
 	agents   map[agentKey]*agent
 	sessions map[certs.ID]int
 
+	lanes sync.Mutex // held, before mu, while a lane finds its session
+
+	measured sync.Mutex // guards: totals. It is taken last.
+	totals   map[string]link.Stats
+
 	closing sync.WaitGroup // links that gave way and are being closed
 }
 
@@ -56,13 +61,14 @@ func New(cfg Config) (*Registry, error) {
 		cfg.SessionsPerAgent = 8
 	}
 	if cfg.LinksPerSession == 0 {
-		cfg.LinksPerSession = 8
+		cfg.LinksPerSession = 16
 	}
 	return &Registry{
 		cfg: cfg, log: cfg.Log, owns: cfg.Owns,
 		byTunnel: make(map[protocol.TunnelName][]*Link),
 		agents:   make(map[agentKey]*agent),
 		sessions: make(map[certs.ID]int),
+		totals:   make(map[string]link.Stats),
 	}, nil
 }
 
@@ -101,19 +107,92 @@ func (r *Registry) Add(o Offer) (*Link, []protocol.TunnelVerdict, error) {
 			old.Session.Close(protocol.Errorf(protocol.DuplicateAgent, "the agent has connected again"))
 		})
 	}
-	return l, r.verdicts(l), nil
+	return l, r.judged(l), nil
 }
 
-// Remove forgets a link that has ended; a link that took its place stays. Later calls do nothing.
+// AddLane finds the session that a lane belongs to: o's slot holds it where the agent's lanes have been here before,
+// else it is made by begin, and added as a link. first says so. The verdicts are those of the first lane.
+func (r *Registry) AddLane(o Offer, begin func() link.Session) (l *Link, verdicts []protocol.TunnelVerdict, first bool, err error) {
+	r.lanes.Lock() // so that two first lanes make one session
+	defer r.lanes.Unlock()
+	r.mu.RLock()
+	if a := r.agents[agentKey{o.Agent, o.Name}]; a != nil {
+		l = a.sessions[o.Epoch][slotKey{Lane, o.Slot}]
+	}
+	r.mu.RUnlock()
+	if l != nil && l.Session.Err() == nil {
+		return l, l.verdicts(), false, nil
+	}
+	o.Session = begin()
+	l, verdicts, err = r.Add(o)
+	if err != nil {
+		o.Session.Close(err)
+	}
+	return l, verdicts, true, err
+}
+
+// Judge takes in that a link has stopped answering, or answers again. Lanes have no voice of their own: they are
+// suspect while every TCP link of their session is.
+func (r *Registry) Judge(l *Link) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.agents[l.agentKey()]; a != nil {
+		relate(a.sessions[l.Epoch])
+	}
+}
+
+// relate sets what a session's lanes take from its other links.
+func relate(session map[slotKey]*Link) {
+	voices, suspect := 0, 0
+	for _, l := range session {
+		if l.Transport == "tcp" {
+			voices++
+			if l.Suspect() {
+				suspect++
+			}
+		}
+	}
+	for _, l := range session {
+		if l.Transport == Lane {
+			l.doubted.Store(voices > 0 && suspect == voices)
+		}
+	}
+}
+
+// Doubt says that l has died of silence: lanes of its session that give no sign of life end with it.
+func (r *Registry) Doubt(l *Link, cause error) {
+	r.mu.RLock()
+	var lanes []*Link
+	if a := r.agents[l.agentKey()]; a != nil {
+		for _, other := range a.sessions[l.Epoch] {
+			if other.Transport == Lane {
+				lanes = append(lanes, other)
+			}
+		}
+	}
+	r.mu.RUnlock()
+	for _, other := range lanes {
+		if d, ok := other.Session.(interface{ Doubt(cause error) }); ok {
+			d.Doubt(cause)
+		}
+	}
+}
+
+// Remove forgets a link that has ended; a link that took its place stays. Later calls only take in what it has carried
+// since.
 func (r *Registry) Remove(l *Link) {
+	r.account(l, l.Stats())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unlist(l)
 	r.displace(l)
+	if a := r.agents[l.agentKey()]; a != nil {
+		relate(a.sessions[l.Epoch])
+	}
 }
 
 // Candidates returns the links that may serve a tunnel, suspect ones and those whose backend is down included. The
-// slice is shared: the caller does not change it.
+// links of one agent process stand beside each other. The slice is shared: the caller does not change it.
 func (r *Registry) Candidates(tunnel protocol.TunnelName) []*Link {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -156,10 +235,18 @@ func (r *Registry) accept(l *Link) map[protocol.TunnelName]*status {
 	return accepted
 }
 
-// list makes a link a candidate for its tunnels. r.mu is held.
+// list makes a link a candidate for its tunnels, behind the others of its process. r.mu is held.
 func (r *Registry) list(l *Link) {
 	for name := range *l.accepted.Load() {
-		r.byTunnel[name] = append(slices.Clip(r.byTunnel[name]), l)
+		links := slices.Clip(r.byTunnel[name])
+		at := len(links)
+		for at > 0 && !l.sameProcess(links[at-1]) {
+			at--
+		}
+		if at == 0 {
+			at = len(links)
+		}
+		r.byTunnel[name] = slices.Insert(links, at, l)
 	}
 }
 
@@ -175,16 +262,25 @@ func (r *Registry) unlist(l *Link) {
 	}
 }
 
-func (r *Registry) verdicts(l *Link) []protocol.TunnelVerdict {
-	accepted, foreign := *l.accepted.Load(), []protocol.TunnelName{}
+func (l *Link) verdicts() []protocol.TunnelVerdict {
 	verdicts := make([]protocol.TunnelVerdict, 0, len(l.offered))
 	for _, name := range l.offered {
 		v := protocol.TunnelVerdict{Name: name}
-		if _, ok := accepted[name]; !ok {
+		if !l.Serves(name) {
 			v.Code, v.Sentence = protocol.TunnelNotOwned, "this identity may not serve the tunnel"
-			foreign = append(foreign, name)
 		}
 		verdicts = append(verdicts, v)
+	}
+	return verdicts
+}
+
+// judged is verdicts, said to the log as well.
+func (r *Registry) judged(l *Link) []protocol.TunnelVerdict {
+	verdicts, foreign := l.verdicts(), []protocol.TunnelName{}
+	for _, v := range verdicts {
+		if v.Code != protocol.OK {
+			foreign = append(foreign, v.Name)
+		}
 	}
 	r.notOwned(l, foreign)
 	return verdicts

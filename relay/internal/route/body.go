@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 )
 
 const (
@@ -24,14 +25,15 @@ func (e *BodyError) Error() string { return "reading the request body: " + e.Err
 // Unwrap gives the reader's error, such as *http.MaxBytesError.
 func (e *BodyError) Unwrap() error { return e.Err }
 
-// body is a request's body that can be begun again as long as no more than its first 64 KiB were read.
+// body is a request's body that can be begun again as long as no more than its first 64 KiB were read. A nil one is a
+// request's that has none.
 //
-// A read of the caller's body cannot be interrupted without spoiling it, and net/http waits for its reader before it
-// says why a call failed. So the reads are made by goroutines of their own, one at a time: a try that is over lets go
+// A read of the caller's body cannot be interrupted without spoiling it. So the reads are made by goroutines of their own, one at a time: a try that is over lets go
 // of its read at once, and the next try finds what that read brings. The last one ends with the caller's handler, when
 // the server closes the body.
 type body struct {
-	src io.ReadCloser
+	src  io.ReadCloser
+	size int // of a pull
 
 	// mu guards: everything below.
 	mu      sync.Mutex
@@ -45,12 +47,24 @@ type body struct {
 	try     int
 }
 
-func newBody(src io.ReadCloser) *body { return &body{src: src, changed: make(chan struct{})} }
+// newBody takes a request's body, of length bytes where that is known.
+func newBody(src io.ReadCloser, length int64) *body {
+	if src == nil || src == http.NoBody {
+		return nil
+	}
+	size := pullSize
+	if length > 0 {
+		size = int(min(length, pullSize))
+	}
+	return &body{src: src, size: size, changed: make(chan struct{})}
+}
 
-func (b *body) empty() bool { return b.src == nil || b.src == http.NoBody }
-
-// reader begins the body, again or for the first time. It returns false where that is no longer possible.
+// reader begins the body, again or for the first time. It returns false where that is no longer possible, and nil
+// where there is no body.
 func (b *body) reader() (*bodyReader, bool) {
+	if b == nil {
+		return nil, true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.long {
@@ -62,13 +76,19 @@ func (b *body) reader() (*bodyReader, bool) {
 
 // whole reports whether everything that the caller sends is in kept.
 func (b *body) whole() bool {
+	if b == nil {
+		return true
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.empty() || !b.long && errors.Is(b.err, io.EOF)
+	return !b.long && errors.Is(b.err, io.EOF)
 }
 
 // failure returns the caller's fault, nil while there is none.
 func (b *body) failure() error {
+	if b == nil {
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err == nil || errors.Is(b.err, io.EOF) {
@@ -82,9 +102,12 @@ func (b *body) pull() {
 	n, err := b.src.Read(b.buf)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.long {
+	switch {
+	case b.long:
 		b.next = b.buf[:n]
-	} else {
+	case b.kept == nil: // usually all of it
+		b.kept, b.buf = b.buf[:n:n], nil
+	default:
 		b.kept = append(b.kept, b.buf[:n]...)
 		b.long = len(b.kept) > keep
 	}
@@ -117,14 +140,52 @@ func (b *body) take(v *bodyReader, p []byte) (n int, wait <-chan struct{}, err e
 	if b.long { // v has read kept to its end, and no other try will
 		b.kept, v.off = nil, 0
 	}
+	return 0, b.begin(), nil
+}
+
+// begin has a pull run, and returns what is closed when it has ended. mu is held.
+func (b *body) begin() <-chan struct{} {
 	if !b.pulling {
 		if b.buf == nil {
-			b.buf = make([]byte, pullSize)
+			b.buf = make([]byte, b.size)
 		}
 		b.pulling = true
 		go b.pull()
 	}
-	return 0, b.changed, nil
+	return b.changed
+}
+
+// gather returns a body of at most limit bytes that can be had within d, so that it can be sent with its header;
+// false where that is not so, and nothing is lost.
+func (v *bodyReader) gather(limit int64, d time.Duration) ([]byte, bool) {
+	b := v.body
+	var late <-chan time.Time
+	for {
+		b.mu.Lock()
+		switch {
+		case errors.Is(b.err, io.EOF) && !b.long && int64(len(b.kept)) <= limit:
+			defer b.mu.Unlock()
+			v.off = len(b.kept)
+			return b.kept, true
+		case b.err != nil, int64(len(b.kept)) > limit:
+			b.mu.Unlock()
+			return nil, false
+		}
+		changed := b.begin()
+		b.mu.Unlock()
+		if late == nil {
+			clock := time.NewTimer(d)
+			defer clock.Stop()
+			late = clock.C
+		}
+		select {
+		case <-changed:
+		case <-v.over:
+			return nil, false
+		case <-late:
+			return nil, false
+		}
+	}
 }
 
 // bodyReader is one try's view. Read is for one goroutine at a time; the others may be called by any.

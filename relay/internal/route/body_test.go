@@ -22,7 +22,7 @@ func (g *gated) Close() error { return nil }
 
 func TestATryThatIsOverLetsGoAndLosesNoByteOfTheBody(t *testing.T) {
 	src := &gated{make(chan []byte)}
-	b := newBody(src)
+	b := newBody(src, -1)
 	first, _ := b.reader()
 	buf := make([]byte, 100)
 	go func() { src.c <- []byte("one") }()
@@ -58,7 +58,7 @@ func TestABodyBeginsAgainUpToWhatIsKept(t *testing.T) {
 		again bool
 	}{{0, true}, {1, true}, {keep, true}, {keep + 1, false}, {1 << 20, false}} {
 		want := bytes.Repeat([]byte("0123456789abcde\n"), c.size/16+1)[:c.size]
-		b := newBody(io.NopCloser(bytes.NewReader(want)))
+		b := newBody(io.NopCloser(bytes.NewReader(want)), -1)
 		first, _ := b.reader()
 		if got, err := io.ReadAll(first); err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%d bytes: read %d, %v", c.size, len(got), err)

@@ -3,8 +3,6 @@ package route
 import (
 	"errors"
 	"io"
-	"net"
-	"sync"
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -12,54 +10,66 @@ import (
 	"github.com/fairlead/fairlead/relay/internal/registry"
 )
 
-// conn is one call's stream as a net.Conn: it puts the Open in front of the first Write and takes the Opened off the
-// first Read. A refusal is that Read's error.
+// conn is one call's stream, which knows whether anything was written to it and what it broke of.
 type conn struct {
 	link.Stream
 	link *registry.Link
 
-	frame  []byte // the Open, until it is written; touched by Write alone
-	opened bool   // touched by Read alone
 	wrote  atomic.Bool
 	failed atomic.Pointer[error] // the first error of either direction that this side did not cause
 	ended  atomic.Bool           // by this side
-
-	// over is called, perhaps often, when the stream is given up: net/http would wait for the request's body before it
-	// says why a call failed. It may be nil.
-	over func()
 }
 
-// newConn counts the call in; Close and Reset count it out.
-func newConn(l *registry.Link, stream link.Stream, frame []byte) *conn {
+// begin counts the call in; Close, Reset and leave count it out.
+func (c *conn) begin(l *registry.Link, stream link.Stream) {
 	l.Begin()
-	return &conn{Stream: stream, link: l, frame: frame}
+	c.link, c.Stream = l, stream
 }
 
 func (c *conn) Write(p []byte) (int, error) {
 	c.wrote.Store(true)
-	open := len(c.frame)
-	if open > 0 {
-		p, c.frame = append(c.frame, p...), nil // one write, one round trip
-	}
 	n, err := c.Stream.Write(p)
-	return max(n-open, 0), c.note(err)
+	return n, c.note(err)
 }
 
-// ReadFrom is what net/http uses for a body of known length; its own way would make a buffer for each.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	buf := copyBuffers.Get().(*[32 << 10]byte)
-	defer copyBuffers.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{c}, struct{ io.Reader }{r}, buf[:])
+// WriteChunk implements link.ChunkWriter: by the stream's own, or by Write where it has none.
+func (c *conn) WriteChunk(b []byte) (int, error) {
+	w, ok := c.Stream.(link.ChunkWriter)
+	if !ok {
+		return c.Write(b[link.ChunkHeaderSize:])
+	}
+	c.wrote.Store(true)
+	n, err := w.WriteChunk(b)
+	return n, c.note(err)
 }
 
-var copyBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// MaxChunk implements link.ChunkWriter.
+func (c *conn) MaxChunk() int {
+	if w, ok := c.Stream.(link.ChunkWriter); ok {
+		return w.MaxChunk()
+	}
+	return link.MaxChunkData
+}
+
+// OnBreak implements link.Breaker, where the stream does. What f then ends is not what broke.
+func (c *conn) OnBreak(f func(error)) {
+	b, ok := c.Stream.(link.Breaker)
+	switch {
+	case !ok:
+	case f == nil:
+		b.OnBreak(nil)
+	default:
+		b.OnBreak(func(err error) { f(c.note(err)) })
+	}
+}
+
+// peerEnded reports, without waiting, whether the agent's end has arrived.
+func (c *conn) peerEnded() bool {
+	f, ok := c.Stream.(link.Finisher)
+	return ok && f.Ended()
+}
 
 func (c *conn) Read(p []byte) (int, error) {
-	if !c.opened {
-		if err := c.readOpened(); err != nil {
-			return 0, err
-		}
-	}
 	n, err := c.Stream.Read(p)
 	if errors.Is(err, io.EOF) {
 		return n, err
@@ -67,31 +77,39 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, c.note(err)
 }
 
-// readOpened reads the agent's answer; a refusal is a *protocol.Error. An end instead of an answer is a broken one.
-func (c *conn) readOpened() error {
-	m, err := protocol.ReadOpened(c.Stream)
+// readOpened reads the agent's answer from a reader of the stream; a refusal is a *protocol.Error. An end instead of an answer is a broken one.
+func (c *conn) readOpened(from io.Reader) error {
+	m, err := protocol.ReadOpened(from)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil && m.Code != protocol.OK {
 		err = &protocol.Error{Code: m.Code, Sentence: m.Sentence, Sent: m.Sent}
 	}
-	if err != nil {
-		return c.note(err)
-	}
-	c.opened = true
-	return nil
+	return c.note(err)
 }
 
 // note keeps the first error, and a refusal before any other: a Write may fail first because the agent has refused.
 func (c *conn) note(err error) error {
-	if err == nil || c.ended.Load() || c.failed.CompareAndSwap(nil, &err) {
+	if err == nil || c.ended.Load() {
 		return err
 	}
-	if _, ok := errors.AsType[*protocol.Error](err); ok {
-		c.failed.Store(&err)
+	first := err // of its own, so that the usual call, without an error, allocates nothing
+	if c.failed.CompareAndSwap(nil, &first) {
+		return err
+	}
+	if _, ok := refused(err); ok {
+		c.failed.Store(&first)
 	}
 	return err
+}
+
+// refused finds the agent's refusal of a call; the reason for which a link ended is none.
+func refused(err error) (*protocol.Error, bool) {
+	if errors.Is(err, link.ErrLost) {
+		return nil, false
+	}
+	return errors.AsType[*protocol.Error](err)
 }
 
 // failure is the first error of the stream, nil where there was none.
@@ -107,7 +125,7 @@ func (c *conn) fault(err error) *protocol.Error {
 	if own := c.failure(); own != nil {
 		err = own
 	}
-	if refusal, ok := errors.AsType[*protocol.Error](err); ok {
+	if refusal, ok := refused(err); ok {
 		return refusal
 	}
 	if errors.Is(err, protocol.ErrMalformed) {
@@ -126,22 +144,9 @@ func (c *conn) Reset(code uint16) {
 	c.Stream.Reset(code)
 }
 
+// leave counts the call out. What the stream says afterwards is this side's doing.
 func (c *conn) leave() {
 	if !c.ended.Swap(true) {
 		c.link.End()
 	}
-	if c.over != nil {
-		c.over()
-	}
-}
-
-func (c *conn) LocalAddr() net.Addr  { return address(c.link.Session.Info().Local) }
-func (c *conn) RemoteAddr() net.Addr { return address(c.link.Session.Info().Remote) }
-
-// address never is nil, which net/http would not survive; a link in memory has none.
-func address(a net.Addr) net.Addr {
-	if a == nil {
-		return &net.UnixAddr{Net: "memory"}
-	}
-	return a
 }

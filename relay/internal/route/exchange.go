@@ -1,24 +1,28 @@
 package route
 
 import (
+	"bufio"
+	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"net"
+	"io"
 	"net/http"
-	"sync/atomic"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/relay/internal/registry"
 )
 
-// Exchange carries one HTTP call, for one RoundTrip.
+// Exchange carries one HTTP call, for one RoundTrip. It is used by one goroutine.
 type Exchange struct {
+	// Informed, where given, hears of each informational response (1xx) but 101, in RoundTrip's goroutine.
+	Informed func(status int, header http.Header)
+
 	router *Router
 	open   *protocol.Open
 	repeat bool
-	conn   atomic.Pointer[conn] // of the last try
+	trip   *trip // of the last try
 }
 
 // Exchange makes the http.RoundTripper of one call; o.Timeout is how long the response header may take (zero: 30 s).
@@ -30,41 +34,48 @@ func (r *Router) Exchange(o *protocol.Open, repeat bool) *Exchange {
 
 // Link returns the link that the call was last tried on, nil where there was none.
 func (e *Exchange) Link() *registry.Link {
-	if c := e.conn.Load(); c != nil {
-		return c.link
+	if e.trip != nil {
+		return e.trip.link
 	}
 	return nil
 }
 
 // Err says what broke the stream after the response had begun; nil where nothing did.
 func (e *Exchange) Err() error {
-	if c := e.conn.Load(); c != nil && c.failure() != nil {
-		return c.fault(nil)
+	if e.trip != nil && e.trip.failure() != nil {
+		return e.trip.fault(nil)
 	}
 	return nil
 }
 
+// Buffered is how many bytes of the response's body, with their framing, can be read without waiting.
+func (e *Exchange) Buffered() int {
+	if e.trip == nil || e.trip.br == nil {
+		return 0
+	}
+	return e.trip.br.Buffered()
+}
+
 // Close releases the stream, once nobody reads the response any more. Later calls do nothing.
 func (e *Exchange) Close() {
-	if c := e.conn.Load(); c != nil {
-		_ = c.Close() // a stream's Close has nothing to say that matters here
+	if e.trip != nil {
+		_ = e.trip.Close() // a stream's Close has nothing to say that matters here
 	}
 }
 
-// RoundTrip sends the request and returns the response, whose body belongs to whoever called. Its errors are
-// *protocol.Error, *BodyError, or the context's.
+// RoundTrip sends the request and returns the response, whose body belongs to whoever called, and is read by the
+// goroutine that calls Close. Its errors are *protocol.Error, *BodyError, or the context's.
 func (e *Exchange) RoundTrip(req *http.Request) (*http.Response, error) {
-	frame, err := protocol.Append(nil, e.open)
-	if err != nil {
-		return nil, tooLarge(err)
+	if !valid(req) {
+		return nil, notHTTP(errInvalid)
 	}
-	ctx, body, s := req.Context(), newBody(req.Body), e.router.search(e.open.Tunnel)
-	for l := s.next(); l != nil; l = s.next() {
+	ctx, body, s := req.Context(), newBody(req.Body, req.ContentLength), e.router.search(e.open.Tunnel)
+	for l := s.next(ctx); l != nil; l = s.next(ctx) {
 		reader, ok := body.reader()
 		if !ok {
 			break
 		}
-		res, err := e.try(req, l, frame, reader, len(s.tried))
+		res, err := e.try(req, l, reader)
 		if err == nil {
 			return res, nil
 		}
@@ -81,61 +92,77 @@ func (e *Exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 			break
 		}
 	}
-	return nil, s.last
+	return nil, s.fault()
 }
 
 // try sends the request on one link. It leaves its direction of the stream open until the answer is whole, so that the
 // agent notices a caller who goes away while the backend still thinks; the request says itself where it ends.
-func (e *Exchange) try(req *http.Request, l *registry.Link, frame []byte, body *bodyReader, number int) (*http.Response, error) {
+func (e *Exchange) try(req *http.Request, l *registry.Link, body *bodyReader) (*http.Response, error) {
 	ctx := req.Context()
+	t := &trip{ctx: ctx, timeout: e.open.Timeout, body: body, informed: e.Informed}
+	if t.timeout <= 0 {
+		t.timeout = defaultTimeout
+	}
+	bw := writers.Get().(*bufio.Writer)
+	bw.Reset(t)
+	frame, err := protocol.Append(bw.AvailableBuffer(), e.open)
+	if err != nil {
+		putWriter(bw)
+		return nil, tooLarge(err)
+	}
 	stream, err := e.router.stream(ctx, l)
 	if err != nil {
+		putWriter(bw)
 		return nil, err
 	}
-	c := newConn(l, stream, append([]byte(nil), frame...))
-	c.over = body.abandon
-	e.conn.Store(c)
-
-	ctx = context.WithValue(ctx, streamKey{}, c)
-	out := req.WithContext(ctx)
-	out.GetBody = nil
-	if !body.body.empty() {
-		out.Body = body
-	}
-	u := *req.URL
-	// A host of its own for each try: no queue of net/http's can hand this stream to another request.
-	u.Scheme, u.Host = "http", fmt.Sprintf("%s-%d", e.open.CallID, number)
-	out.URL = &u
-	res, err := e.router.transport(e.open.Timeout).RoundTrip(out)
+	t.begin(l, stream)
+	t.unwatch = context.AfterFunc(ctx, func() { t.Reset(link.CodeCanceled) })
+	e.trip = t
+	res, err := t.roundTrip(frame, bw, t.outgoing(req))
 	if err != nil {
-		_ = c.Close() // whether or not the transport took it
-		return nil, answerFault(c, err)
+		_ = t.Close()
+		return nil, t.answerFault(err)
 	}
 	return res, nil
 }
 
-// refused reports whether the last try ended in a coded refusal by the agent.
-func (e *Exchange) refused() bool {
-	c := e.conn.Load()
-	if c == nil {
-		return false
+// outgoing is the request as this try sends it. A small body that is there comes along as bytes, and is the trip's no
+// more.
+func (t *trip) outgoing(req *http.Request) *http.Request {
+	if t.body == nil {
+		return req
 	}
-	_, ok := errors.AsType[*protocol.Error](c.failure())
-	return ok
+	out := new(http.Request)
+	*out = *req
+	switch {
+	case httpguts.HeaderValuesContainsToken(req.Header["Expect"], "100-continue"):
+		wanted := make(chan struct{})
+		t.wanted = wanted
+		out.Body = &held{t.body, wanted}
+		return out
+	case req.ContentLength > 0 && req.ContentLength <= smallBody:
+		if b, ok := t.body.gather(req.ContentLength, gatherTimeout); ok {
+			t.body, out.Body = nil, io.NopCloser(bytes.NewReader(b))
+			return out
+		}
+	case req.ContentLength < 0 && len(req.TransferEncoding) == 0 && (req.Method == http.MethodGet || req.Method == http.MethodHead):
+		// HTTP/3 says only with the stream's end that there is no body.
+		if _, ok := t.body.gather(0, gatherTimeout); ok {
+			t.body, out.Body, out.ContentLength = nil, nil, 0
+			return out
+		}
+	}
+	out.Body = t.body
+	return out
 }
 
-// answerFault says why there is no response.
-func answerFault(c *conn, err error) error {
-	if c.failure() != nil {
-		return c.fault(err)
+// refused reports whether the last try ended in a coded refusal by the agent.
+func (e *Exchange) refused() bool {
+	if e.trip == nil {
+		return false
 	}
-	if !c.wrote.Load() {
-		return protocol.Errorf(protocol.BadRequest, "the request cannot be carried as HTTP/1.1").WithCause(err)
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return &protocol.Error{Code: protocol.BackendTimeout, Sentence: "the backend did not answer in time", Sent: true, Cause: err}
-	}
-	return &protocol.Error{Code: protocol.BackendProtocol, Sentence: "the backend's answer is no HTTP", Sent: true, Cause: err}
+	_, ok := refused(e.trip.failure())
+	return ok
 }
 
 // mayRepeat says whether a call that a backend may have seen may be tried again.
@@ -151,16 +178,3 @@ func (e *Exchange) mayRepeat(method string, body *body, fault *protocol.Error) b
 	}
 	return false
 }
-
-type streamKey struct{}
-
-// dialStream takes the stream that try has opened; a Transport keeps a context's values for its dial.
-func dialStream(ctx context.Context, _, _ string) (net.Conn, error) {
-	c, ok := ctx.Value(streamKey{}).(*conn)
-	if !ok {
-		return nil, errors.New("expected a stream in the request's context")
-	}
-	return c, nil
-}
-
-var _ link.Stream = (*conn)(nil)

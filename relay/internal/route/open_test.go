@@ -24,7 +24,7 @@ func parrot(_ context.Context, _ *protocol.Open, s link.Stream) {
 func TestATCPStreamCarriesBothWaysAndCountsAsACall(t *testing.T) {
 	r := newRig(t)
 	a := r.start(routetest.Options{}, parrot)
-	s, l, err := r.Open(t.Context(), openTCP())
+	s, l, err := r.Open(t.Context(), openTCP(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestATCPStreamCarriesBothWaysAndCountsAsACall(t *testing.T) {
 
 func TestNoAgentIsSaidWhenNoneServesTheTunnel(t *testing.T) {
 	r := newRig(t)
-	_, _, err := r.Open(t.Context(), openTCP())
+	_, _, err := r.Open(t.Context(), openTCP(), nil)
 	r.wantFault(err, protocol.NoAgent, false)
 	_, _, err = r.do("GET", "")
 	r.wantFault(err, protocol.NoAgent, false)
@@ -61,7 +61,7 @@ func TestARefusalFromBeforeTheBackendGoesToTheNextAgent(t *testing.T) {
 	r.start(routetest.Options{Name: "bad"}, refusals.by(routetest.Refuser(protocol.BackendUnreachable, false)))
 	r.start(routetest.Options{Name: "good"}, parrot)
 	for range 20 {
-		s, l, err := r.Open(t.Context(), openTCP())
+		s, l, err := r.Open(t.Context(), openTCP(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestARefusalFromBeforeTheBackendGoesToTheNextAgent(t *testing.T) {
 func TestTheLastRefusalIsWhatTheCallerHears(t *testing.T) {
 	r := newRig(t)
 	r.start(routetest.Options{}, routetest.Refuser(protocol.AgentDenied, false))
-	_, _, err := r.Open(t.Context(), openTCP())
+	_, _, err := r.Open(t.Context(), openTCP(), nil)
 	r.wantFault(err, protocol.AgentDenied, false)
 	_, _, err = r.do("GET", "")
 	r.wantFault(err, protocol.AgentDenied, false)
@@ -92,11 +92,11 @@ func TestALinkThatAdmitsNoMoreStreamsIsPassedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer hold.Close()
-	_, _, err = r.Open(t.Context(), openTCP())
+	_, _, err = r.Open(t.Context(), openTCP(), nil)
 	r.wantFault(err, protocol.StreamLimit, false)
 	r.start(routetest.Options{Name: "free"}, parrot)
 	for range 10 {
-		s, l, err := r.Open(t.Context(), openTCP())
+		s, l, err := r.Open(t.Context(), openTCP(), nil)
 		if err != nil || l.Name != "free" {
 			t.Fatalf("Open: %v", err)
 		}
@@ -117,7 +117,7 @@ func TestALinkThatEndsWhileOpeningGoesToTheNext(t *testing.T) {
 		close(started)
 	}
 	good := r.start(routetest.Options{Name: "good"}, parrot)
-	s, l, err := r.Open(t.Context(), openTCP())
+	s, l, err := r.Open(t.Context(), openTCP(), nil)
 	if err != nil || l != good.Link {
 		t.Fatalf("Open: %v", err)
 	}
@@ -131,7 +131,7 @@ func TestAnAgentThatNeverAnswersIsGivenItsTimeOnly(t *testing.T) {
 			_, _ = io.Copy(io.Discard, s)
 		})
 		began := time.Now()
-		_, _, err := r.Open(t.Context(), openTCP())
+		_, _, err := r.Open(t.Context(), openTCP(), nil)
 		r.wantFault(err, protocol.BackendTimeout, true)
 		if took := time.Since(began); took != 5*time.Second {
 			t.Fatalf("took %v, expected 5 s", took)
@@ -149,7 +149,7 @@ func TestACallerThatGoesAwayEndsTheOpening(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, _, err := r.Open(ctx, openTCP()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := r.Open(ctx, openTCP(), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("Open: %v, expected the context's end", err)
 		}
 		if e, ok := errors.AsType[*link.ResetError](<-reset); !ok || e.Code != link.CodeCanceled {
@@ -167,13 +167,13 @@ func TestALinkGetsNoMoreCallsThanTheRelayGivesIt(t *testing.T) {
 	a := r.start(routetest.Options{}, parrot)
 	var held []link.Stream
 	for range 2 {
-		s, _, err := r.Open(t.Context(), openTCP())
+		s, _, err := r.Open(t.Context(), openTCP(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		held = append(held, s)
 	}
-	_, _, err := r.Open(t.Context(), openTCP())
+	_, _, err := r.Open(t.Context(), openTCP(), nil)
 	r.wantFault(err, protocol.StreamLimit, false)
 	_, _, err = r.do("GET", "")
 	r.wantFault(err, protocol.StreamLimit, false)
@@ -183,9 +183,44 @@ func TestALinkGetsNoMoreCallsThanTheRelayGivesIt(t *testing.T) {
 	for _, s := range held {
 		_ = s.Close()
 	}
-	s, _, err := r.Open(t.Context(), openTCP())
+	s, _, err := r.Open(t.Context(), openTCP(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = s.Close()
+}
+
+func TestFirstBytesCrossWithTheOpenAndReachTheAgentThatTakesTheCall(t *testing.T) {
+	r := newRig(t)
+	r.start(routetest.Options{Name: "bad"}, routetest.Refuser(protocol.BackendUnreachable, false))
+	r.start(routetest.Options{Name: "good"}, parrot)
+	for range 20 {
+		s, _, err := r.Open(t.Context(), openTCP(), []byte("early "))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Write([]byte("and late")); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(s); err != nil || string(b) != "early and late" {
+			t.Fatalf("got %q, %v", b, err)
+		}
+		_ = s.Close()
+	}
+}
+
+func TestCallWhoseFirstBytesMayHaveArrivedIsNotTriedElsewhere(t *testing.T) {
+	r := newRig(t)
+	var asked counted
+	lost := asked.by(func(_ context.Context, _ *protocol.Open, s link.Stream) { s.Reset(uint16(protocol.LinkLost)) })
+	r.start(routetest.Options{Name: "a"}, lost)
+	r.start(routetest.Options{Name: "b"}, lost)
+	_, _, err := r.Open(t.Context(), openTCP(), []byte("INSERT"))
+	r.wantFault(err, protocol.LinkLost, true)
+	if n := asked.count(); n != 1 {
+		t.Errorf("%d agents got the bytes, expected one", n)
+	}
 }

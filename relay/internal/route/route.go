@@ -9,9 +9,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -24,6 +22,9 @@ const (
 	maxTries = 4
 	// defaultTimeout is how long an answer may take where the call says nothing.
 	defaultTimeout = 30 * time.Second
+	// laneWait is how long a call waits for a lane where no link has room: the agent needs some round trips to make one.
+	laneWait = 2 * time.Second
+	lanePoll = 2 * time.Millisecond
 )
 
 // Config is what New needs.
@@ -40,8 +41,6 @@ type Router struct {
 	registry *registry.Registry
 	log      *slog.Logger
 	perLink  int64
-
-	transports sync.Map // of time.Duration (the header time-out) to *http.Transport: as many as the configuration names
 }
 
 // New returns a router over the registry's links.
@@ -57,13 +56,17 @@ func New(cfg Config) (*Router, error) {
 
 // Open opens a stream for o, and waits until the agent has reached the backend: at most o.Timeout (zero: 30 s), or
 // until ctx ends. The stream is the caller's to Close or Reset; until then it counts as a running call of the link.
-func (r *Router) Open(ctx context.Context, o *protocol.Open) (link.Stream, *registry.Link, error) {
+//
+// early are the call's first bytes, where there are some already: they cross together with the Open. Once a link may
+// have carried them to a backend the call is not tried on another one.
+func (r *Router) Open(ctx context.Context, o *protocol.Open, early []byte) (link.Stream, *registry.Link, error) {
 	frame, err := protocol.Append(nil, o)
 	if err != nil {
 		return nil, nil, tooLarge(err)
 	}
+	frame = append(frame, early...)
 	s := r.search(o.Tunnel)
-	for l := s.next(); l != nil; l = s.next() {
+	for l := s.next(ctx); l != nil; l = s.next(ctx) {
 		stream, err := r.open(ctx, l, frame, o.Timeout)
 		if err == nil {
 			return stream, l, nil
@@ -74,12 +77,12 @@ func (r *Router) Open(ctx context.Context, o *protocol.Open) (link.Stream, *regi
 		fault := protocol.AsError(err)
 		r.failed(o, l, fault)
 		s.failed(l, fault)
-		// Not one byte of the call has been sent, so a lost link does no harm beyond a connection opened twice.
-		if fault.Sent && fault.Code != protocol.LinkLost {
+		// Where not one byte of the call was sent a lost link does no harm beyond a connection opened twice.
+		if fault.Sent && (fault.Code != protocol.LinkLost || len(early) > 0) {
 			return nil, nil, fault
 		}
 	}
-	return nil, nil, s.last
+	return nil, nil, s.fault()
 }
 
 // open tries one link. Its errors are *protocol.Error, or ctx's.
@@ -88,11 +91,16 @@ func (r *Router) open(ctx context.Context, l *registry.Link, frame []byte, timeo
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(l, stream, nil)
+	c := new(conn)
+	c.begin(l, stream)
 	stop := context.AfterFunc(ctx, func() { c.Reset(link.CodeCanceled) })
 	if err := c.await(frame, timeout); err != nil {
 		stop()
-		c.Reset(link.CodeCanceled)
+		if _, ok := refused(err); ok && c.CloseWrite() == nil {
+			_ = c.Close() // the agent has ended too, most often: then the stream ends well
+		} else {
+			c.Reset(link.CodeCanceled)
+		}
 		return nil, c.fault(err)
 	}
 	if !stop() {
@@ -125,7 +133,7 @@ func (c *conn) await(frame []byte, timeout time.Duration) error {
 	if _, err := c.Write(frame); err != nil {
 		return err
 	}
-	if err := c.readOpened(); err != nil {
+	if err := c.readOpened(c); err != nil {
 		return err
 	}
 	return c.SetDeadline(time.Time{})
@@ -135,26 +143,6 @@ func (c *conn) await(frame []byte, timeout time.Duration) error {
 func (r *Router) failed(o *protocol.Open, l *registry.Link, fault *protocol.Error) {
 	r.log.Debug("call failed on a link", "call_id", o.CallID, "tunnel", string(o.Tunnel), "agent", l.Agent.String(),
 		"name", l.Name, "transport", l.Transport, "code", fault.Code.String(), "sent", fault.Sent, "error", fault)
-}
-
-// transport returns the HTTP client for one header time-out. Each request gets a connection of its own, made from the
-// stream in its context, and no connection is used again: so net/http neither keeps nor replays anything.
-func (r *Router) transport(timeout time.Duration) *http.Transport {
-	if timeout <= 0 {
-		timeout = defaultTimeout
-	}
-	if t, ok := r.transports.Load(timeout); ok {
-		return t.(*http.Transport)
-	}
-	t, _ := r.transports.LoadOrStore(timeout, &http.Transport{
-		DialContext:            dialStream,
-		DisableKeepAlives:      true,
-		DisableCompression:     true, // the caller's Accept-Encoding is not ours to change
-		ResponseHeaderTimeout:  timeout,
-		ExpectContinueTimeout:  time.Second,
-		MaxResponseHeaderBytes: 256 << 10,
-	})
-	return t.(*http.Transport)
 }
 
 // openFault is what Session.Open says, as a refusal: the backend has seen nothing.

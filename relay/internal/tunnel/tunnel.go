@@ -5,6 +5,7 @@
 package tunnel
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
@@ -55,11 +56,12 @@ type TokenRule struct {
 	Scopes []string
 }
 
-// Listen is a unix socket on the relay's host, for callers on that host: plaintext, and the socket's file mode is
-// what keeps others out.
+// Listen is where callers on the relay's own host get in, in plaintext: one of Socket and Address is set. A unix
+// socket's file mode keeps others out; a loopback address keeps out only other hosts.
 type Listen struct {
-	Socket string   // key `socket`, required: its path
-	As     certs.ID // key `as`, required: the SPIFFE ID that whoever connects acts as; callers must let it in
+	Socket  string         // key `socket`: the path of a unix socket
+	Address netip.AddrPort // key `address`: a loopback address and port, for callers that cannot use unix sockets
+	As      certs.ID       // key `as`, required: the SPIFFE ID that whoever connects acts as; callers must let it in
 }
 
 // Admits reports whether a rule of the tunnel could let in some identity of td. To a caller of any other trust domain

@@ -43,7 +43,7 @@ type Options struct {
 }
 
 // Start connects an agent that serves tunnels with h, until the test ends.
-func Start(t *testing.T, r *registry.Registry, o Options, h Handler, tunnels ...protocol.TunnelName) *Agent {
+func Start(t testing.TB, r *registry.Registry, o Options, h Handler, tunnels ...protocol.TunnelName) *Agent {
 	t.Helper()
 	agent, relay := memlink.Pair(o.Config, link.Config{})
 	var session link.Session = relay

@@ -1,0 +1,5 @@
+//go:build !windows
+
+package workloadsource
+
+const addressForm = "unix:///path/to/the/socket"

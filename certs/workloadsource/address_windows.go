@@ -1,0 +1,3 @@
+package workloadsource
+
+const addressForm = `npipe:name\of\the\pipe`
