@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -186,6 +187,9 @@ func (s *site) raw(t *testing.T, request string) int {
 		return 0
 	}
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("neither an answer nor an end within 20 s")
+	}
 	if err != nil {
 		return 0
 	}

@@ -20,6 +20,7 @@ type Firewall struct {
 	mu        sync.Mutex
 	drop      [2]bool // guarded by mu; by protocol
 	proxyOnly bool    // guarded by mu
+	allowIn   bool    // guarded by mu
 	broken    Break   // guarded by mu
 }
 
@@ -45,6 +46,12 @@ func (f *Firewall) DropTCP(drop bool) {
 func (f *Firewall) ProxyOnly(only bool) {
 	f.t.Helper()
 	f.change(func() { f.proxyOnly = only })
+}
+
+// AllowIn lets the cloud dial into the data centre, or forbids it again: what a comparison needs, and no tunnel.
+func (f *Firewall) AllowIn(allow bool) {
+	f.t.Helper()
+	f.change(func() { f.allowIn = allow })
 }
 
 func (f *Firewall) setCut(how Break) {
@@ -92,6 +99,9 @@ func (f *Firewall) rules() string {
 	}
 	line("ct state established,related accept")
 	line(`iifname { %q, %q } accept`, dcDevice, proxyDevice)
+	if f.allowIn {
+		line(`iifname %q accept`, wanDevice)
+	}
 	line("}")
 	line("chain input { type filter hook input priority filter; policy drop;")
 	line("ct state established,related accept")

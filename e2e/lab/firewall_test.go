@@ -40,6 +40,22 @@ func TestNobodyOutsideReachesTheDataCentre(t *testing.T) {
 	mustExchange(t, dial(t, l.Host("caller"), "tcp", outside))
 }
 
+func TestTheWayInIsOpenOnlyWhileItIsAllowed(t *testing.T) {
+	l := New(t, Options{Path: Fast})
+	inside := echoTCP(t, l.Host("dc"))
+	l.Firewall().AllowIn(true)
+	mustExchange(t, dial(t, l.Host("cloud"), "tcp", inside))
+	l.Path().Cut(Silent)
+	if reaches(t, l.Host("cloud"), inside) {
+		t.Error("the cloud reached a server in the data centre over a cut path")
+	}
+	l.Path().Cut(Whole)
+	l.Firewall().AllowIn(false)
+	if reaches(t, l.Host("cloud"), inside) {
+		t.Error("the cloud reached a server in the data centre")
+	}
+}
+
 func TestUnsolicitedPacketsAreDropped(t *testing.T) {
 	l := New(t, Options{Path: Fast})
 	conn := dial(t, l.Host("cloud"), "udp", echoUDP(t, l.Host("dc")))
