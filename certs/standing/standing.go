@@ -41,6 +41,10 @@ type Keeper struct {
 
 	judging sync.Mutex // one round at a time
 
+	// As New has seen them: what changes before Run begins counts. Touched by Run alone.
+	generation uint64
+	own        *x509.Certificate
+
 	// mu guards:
 	mu    sync.Mutex
 	peers map[*Peer]struct{}
@@ -51,7 +55,9 @@ func New(cfg Config) *Keeper {
 	if cfg.Every == 0 {
 		cfg.Every = 500 * time.Millisecond
 	}
-	return &Keeper{cfg: cfg, peers: make(map[*Peer]struct{})}
+	k := &Keeper{cfg: cfg, generation: cfg.Source.Generation(), peers: make(map[*Peer]struct{})}
+	k.own = k.leaf()
+	return k
 }
 
 // Conn is what a Keeper can do to a connection. Its functions are called from goroutines of the Keeper's, must be safe for
@@ -213,7 +219,6 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer proving.Wait()
 	tick := time.NewTicker(k.cfg.Every)
 	defer tick.Stop()
-	generation, own := k.cfg.Source.Generation(), k.leaf()
 	var changed time.Time // of own
 	for {
 		select {
@@ -221,11 +226,11 @@ func (k *Keeper) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if now := k.cfg.Source.Generation(); now != generation {
-			generation = now
+		if now := k.cfg.Source.Generation(); now != k.generation {
+			k.generation = now
 			k.Judge()
-			if cert, err := k.cfg.Source.Certificate(); err == nil && !own.Equal(cert.Leaf) {
-				own, changed = cert.Leaf, time.Now()
+			if cert, err := k.cfg.Source.Certificate(); err == nil && !k.own.Equal(cert.Leaf) {
+				k.own, changed = cert.Leaf, time.Now()
 			}
 		}
 		if time.Since(changed) < lateProofs {
