@@ -1,5 +1,10 @@
 package protocol
 
+import (
+	"fmt"
+	"slices"
+)
+
 // The fields of the control stream's messages, as SPEC.md §2 numbers them.
 
 func (m *Hello) append(w *writer) {
@@ -193,6 +198,59 @@ func (m *Proof) decode(payload []byte) error {
 		case 2:
 			m.Signature, err = f.bytes(MaxProofPayload)
 			return true, err
+		}
+		return false, nil
+	})
+}
+
+func (m *Ask) append(w *writer) {
+	w.uint(critical|1, uint64(m.Number), 4)
+	w.bytes(critical|2, m.Request, MaxRequest)
+}
+
+func (m *Ask) decode(payload []byte) error {
+	return eachField(payload, func(f field) (known bool, err error) {
+		switch f.num {
+		case 1:
+			return true, setUint(&m.Number, f, 4)
+		case 2:
+			m.Request, err = f.bytes(MaxRequest)
+			return true, err
+		}
+		return false, nil
+	})
+}
+
+// answerPiece is how much of an answer stands in one field: a field's length has 16 bits.
+const answerPiece = 32 << 10
+
+func (m *Answer) append(w *writer) {
+	w.uint(critical|1, uint64(m.Number), 4)
+	w.uint(critical|2, uint64(m.Code), 2)
+	w.string(3, m.Sentence, MaxSentence)
+	if len(m.Answer) > MaxAnswer && w.err == nil {
+		w.err = fmt.Errorf("expected an answer of at most %d bytes, got %d", MaxAnswer, len(m.Answer))
+		return
+	}
+	for piece := range slices.Chunk(m.Answer, answerPiece) {
+		w.bytes(critical|4, piece, answerPiece)
+	}
+}
+
+func (m *Answer) decode(payload []byte) error {
+	return eachField(payload, func(f field) (bool, error) {
+		switch f.num {
+		case 1:
+			return true, setUint(&m.Number, f, 4)
+		case 2:
+			return true, setUint(&m.Code, f, 2)
+		case 3:
+			return true, setString(&m.Sentence, f, MaxSentence)
+		case 4:
+			if m.Answer = append(m.Answer, f.value...); len(m.Answer) > MaxAnswer {
+				return true, malformed("an answer of more than %d bytes", MaxAnswer)
+			}
+			return true, nil
 		}
 		return false, nil
 	})

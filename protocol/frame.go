@@ -23,6 +23,10 @@ func payloadLimit(t Type) int {
 		return MaxPingPayload
 	case TypeProof:
 		return MaxProofPayload
+	case TypeAsk:
+		return MaxAskPayload
+	case TypeAnswer:
+		return MaxAnswerPayload
 	case TypeOpen:
 		return MaxOpenPayload
 	case TypeOpened:
@@ -58,7 +62,7 @@ func Write(w io.Writer, m Message) error {
 	return err
 }
 
-// ReadControl reads one control frame: *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong or *Proof. It blocks as r does
+// ReadControl reads one control frame: *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Ask or *Answer. It blocks as r does
 // and reads not one byte beyond the frame. An end before the first byte is io.EOF, a later one io.ErrUnexpectedEOF;
 // what breaks the protocol wraps ErrMalformed.
 func ReadControl(r io.Reader) (Message, error) {
@@ -82,6 +86,10 @@ func ReadControl(r io.Reader) (Message, error) {
 		m = new(Pong)
 	case TypeProof:
 		m = new(Proof)
+	case TypeAsk:
+		m = new(Ask)
+	case TypeAnswer:
+		m = new(Answer)
 	default:
 		return nil, malformed("expected a control frame, got type %d", t)
 	}
@@ -91,6 +99,18 @@ func ReadControl(r io.Reader) (Message, error) {
 // ReadOpen reads the Open that begins a data stream, under the same rules as ReadControl.
 func ReadOpen(r io.Reader) (*Open, error) {
 	m := new(Open)
+	return m, readOne(r, m)
+}
+
+// ReadAsk reads an Ask and nothing else, under the same rules as ReadControl.
+func ReadAsk(r io.Reader) (*Ask, error) {
+	m := new(Ask)
+	return m, readOne(r, m)
+}
+
+// ReadAnswer reads the answer to an Ask, under the same rules as ReadControl.
+func ReadAnswer(r io.Reader) (*Answer, error) {
+	m := new(Answer)
 	return m, readOne(r, m)
 }
 

@@ -14,11 +14,13 @@ const (
 	TypePing         Type = 5
 	TypePong         Type = 6
 	TypeProof        Type = 7
+	TypeAsk          Type = 8
+	TypeAnswer       Type = 9
 	TypeOpen         Type = 16
 	TypeOpened       Type = 17
 )
 
-// Message is one of *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Open and *Opened.
+// Message is one of *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Ask, *Answer, *Open and *Opened.
 type Message interface {
 	frameType() Type
 	append(*writer)
@@ -81,6 +83,21 @@ type Proof struct {
 	Signature []byte
 }
 
+// Ask is a request to the authority behind the relay, which carries it unread. On the control stream it may be sent at any
+// time after Welcome.
+type Ask struct {
+	Number  uint32 // of the sender's, for the answer
+	Request []byte // at most MaxRequest bytes
+}
+
+// Answer answers an Ask.
+type Answer struct {
+	Number   uint32
+	Code     Code // other than OK: the authority was not asked, or has not answered
+	Sentence string
+	Answer   []byte // at most MaxAnswer bytes
+}
+
 // Open is the first frame of a data stream, from the relay. The call's own bytes may follow at once.
 type Open struct {
 	Tunnel  TunnelName
@@ -114,5 +131,7 @@ func (*Drain) frameType() Type        { return TypeDrain }
 func (*Ping) frameType() Type         { return TypePing }
 func (*Pong) frameType() Type         { return TypePong }
 func (*Proof) frameType() Type        { return TypeProof }
+func (*Ask) frameType() Type          { return TypeAsk }
+func (*Answer) frameType() Type       { return TypeAnswer }
 func (*Open) frameType() Type         { return TypeOpen }
 func (*Opened) frameType() Type       { return TypeOpened }

@@ -14,7 +14,7 @@ import (
 const (
 	ALPN       = "fairlead/1"        // an agent's link: both sides show an SVID
 	ALPNLane   = "fairlead-lane/1"   // one lane of an agent's: both sides show an SVID
-	ALPNEnroll = "fairlead-enroll/1" // reserved for enrolment: the relay alone shows one
+	ALPNEnroll = "fairlead-enroll/1" // questions to the authority behind a relay: the relay alone shows one
 )
 
 // Version is a protocol version, negotiated in Hello and Welcome.
@@ -42,6 +42,10 @@ const (
 	MaxControlPayload = 16 << 10 // Hello, Welcome, TunnelStatus, Drain
 	MaxPingPayload    = 64
 	MaxProofPayload   = 20 << 10 // a chain of 16 KiB, and its signature
+	MaxAskPayload     = 33 << 10 // MaxRequest and a header
+	MaxRequest        = 32 << 10
+	MaxAnswerPayload  = 257 << 10 // MaxAnswer, its pieces' headers and a sentence
+	MaxAnswer         = 256 << 10
 	MaxOpenPayload    = 24 << 10
 	MaxOpenedPayload  = 1 << 10
 	MaxSentence       = 512

@@ -11,7 +11,7 @@ import (
 )
 
 func TestAnAnnouncedLengthIsCheckedBeforeAnythingIsRead(t *testing.T) {
-	for _, typ := range []Type{TypeHello, TypeWelcome, TypeTunnelStatus, TypeDrain, TypePing, TypePong, TypeProof, TypeOpen, TypeOpened} {
+	for _, typ := range []Type{TypeHello, TypeWelcome, TypeTunnelStatus, TypeDrain, TypePing, TypePong, TypeProof, TypeAsk, TypeAnswer, TypeOpen, TypeOpened} {
 		frame := []byte{byte(typ), 0xFF, 0xFF, 0xFF} // 16 MiB announced, none of it there
 		read := &countingReader{r: bytes.NewReader(append(frame, make([]byte, 64)...))}
 		var err error
@@ -119,7 +119,7 @@ func TestWrongFramesAreRefused(t *testing.T) {
 		return append([]byte{byte(typ), 0, 0, byte(len(payload))}, payload...)
 	}
 	for name, b := range map[string][]byte{
-		"unknown type":         frame(9),
+		"unknown type":         frame(15),
 		"open on control":      frame(TypeOpen),
 		"field beyond payload": frame(TypePing, critical|1, 0, 9, 1),
 		"short field header":   frame(TypePing, critical|1, 0),

@@ -22,6 +22,9 @@ func TestSpecNamesEveryCodeFrameAndLimit(t *testing.T) {
 		fmt.Sprintf("| %d | Ping | %d B |", TypePing, MaxPingPayload):                          "Ping",
 		fmt.Sprintf("| %d | Pong | %d B |", TypePong, MaxPingPayload):                          "Pong",
 		fmt.Sprintf("| %d | Proof | %d KiB |", TypeProof, MaxProofPayload>>10):                 "Proof",
+		fmt.Sprintf("| %d | Ask | %d KiB |", TypeAsk, MaxAskPayload>>10):                       "Ask",
+		fmt.Sprintf("| %d | Answer | %d KiB |", TypeAnswer, MaxAnswerPayload>>10):              "Answer",
+		fmt.Sprintf("`%s`", ALPNEnroll):                                                        "the ALPN of enrolment",
 		fmt.Sprintf("| %d | Open | %d KiB |", TypeOpen, MaxOpenPayload>>10):                    "Open",
 		fmt.Sprintf("| %d | Opened | %d KiB |", TypeOpened, MaxOpenedPayload>>10):              "Opened",
 	}

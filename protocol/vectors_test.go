@@ -20,15 +20,14 @@ type vector struct {
 	Hex  string `json:"hex"`
 }
 
-// golden are the messages behind the vectors, in the file's order.
-func golden() []struct {
+type namedMessage struct {
 	name string
 	m    Message
-} {
-	return []struct {
-		name string
-		m    Message
-	}{
+}
+
+// golden are the messages behind the vectors, in the file's order.
+func golden() []namedMessage {
+	return []namedMessage{
 		{"hello", &Hello{MinVersion: 1, MaxVersion: 1, Agent: "dc1-a", Epoch: 0x0102030405060708, Slot: 1,
 			Software: "fairlead-agent/1.0.0", Tunnels: []TunnelName{"orders", "ledger"}}},
 		{"hello_minimal", &Hello{MinVersion: 1, MaxVersion: 1, Agent: "a"}},
@@ -41,6 +40,9 @@ func golden() []struct {
 		{"ping", &Ping{Token: 0xdeadbeef}},
 		{"pong", &Pong{Token: 0xdeadbeef}},
 		{"proof", &Proof{Chain: [][]byte{{1, 2, 3}, {4, 5}}, Signature: []byte{6, 7, 8}}},
+		{"ask", &Ask{Number: 7, Request: []byte("{}")}},
+		{"answer", &Answer{Number: 7, Answer: []byte("{}")}},
+		{"answer_refused", &Answer{Number: 8, Code: IdentityUnavailable, Sentence: "no authority is configured here"}},
 		{"open_http", &Open{Tunnel: "orders", Network: HTTP, CallID: "k3q7", Method: "GET", Path: "/v1/orders/7",
 			Caller: "spiffe://cloud.example/api/shop", User: "ada", Issuer: "https://idp.example",
 			Scopes:      []string{"orders.read", "orders.write"},
