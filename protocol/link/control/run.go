@@ -17,6 +17,8 @@ type Handler struct {
 	Status  func(*protocol.TunnelStatus)
 	Drain   func(*protocol.Drain)
 	Proof   func(*protocol.Proof)
+	Ask     func(*protocol.Ask)
+	Answer  func(*protocol.Answer)
 	Suspect func(suspect bool) // the state changed; called from the pinger
 }
 
@@ -70,6 +72,14 @@ func (c *Conn) read(ctx context.Context, h Handler) error {
 		case *protocol.Proof:
 			if h.Proof != nil {
 				h.Proof(m)
+			}
+		case *protocol.Ask:
+			if h.Ask != nil {
+				h.Ask(m)
+			}
+		case *protocol.Answer:
+			if h.Answer != nil {
+				h.Answer(m)
 			}
 		default:
 			return fmt.Errorf("%w: %T after the beginning", protocol.ErrMalformed, m)

@@ -41,12 +41,15 @@ type Config struct {
 	// Lane serves one lane of an agent's in the same way, from its Hello on. It owns conn, whose info is what Link
 	// sessions have; conn is closed in any case when Lane returns.
 	Lane func(ctx context.Context, conn *tls.Conn, info link.Info, proved func())
+	// Enroll serves a connection for requests to the authority, whose other end has proved nothing; it is closed when Enroll
+	// returns, and after ProveTimeout at the latest. Nil: such connections are callers'.
+	Enroll func(ctx context.Context, conn net.Conn)
 	// Caller answers callers. FromContext finds the connection in a request's context.
 	Caller http.Handler
 	// Follow, where given, is told of each caller's connection that has shown a certificate: chain, not judged yet, and
 	// end, which cuts the connection and does not block. left is called when the connection has ended.
 	Follow func(chain []*x509.Certificate, remote string, end func()) (left func())
-	// Shook, where given, is told of each handshake that went well: kind is agent, lane or caller.
+	// Shook, where given, is told of each handshake that went well: kind is agent, lane, enroll or caller.
 	Shook func(kind, transport string, curve tls.CurveID)
 	Log   *slog.Logger
 
@@ -231,6 +234,8 @@ func (f *Front) shook(transport string, state *tls.ConnectionState) {
 		kind = "agent"
 	case protocol.ALPNLane:
 		kind = "lane"
+	case protocol.ALPNEnroll:
+		kind = "enroll"
 	}
 	f.cfg.Shook(kind, transport, state.CurveID)
 }
@@ -241,6 +246,9 @@ func (f *Front) configFor(callers ...string) func(*tls.ClientHelloInfo) (*tls.Co
 	agents.NextProtos = []string{protocol.ALPN}
 	lanes := f.cfg.Agents.Clone()
 	lanes.NextProtos = []string{protocol.ALPNLane}
+	enroll := f.cfg.Agents.Clone()
+	enroll.NextProtos = []string{protocol.ALPNEnroll}
+	enroll.ClientAuth, enroll.VerifyConnection = tls.NoClientCert, nil // requests prove themselves
 	others := f.cfg.Callers.Clone()
 	others.NextProtos = callers
 	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -252,6 +260,9 @@ func (f *Front) configFor(callers ...string) func(*tls.ClientHelloInfo) (*tls.Co
 			markAgent(hello.Conn)
 			return lanes, nil
 		}
+		if f.cfg.Enroll != nil && slices.Contains(hello.SupportedProtos, protocol.ALPNEnroll) {
+			return enroll, nil
+		}
 		return others, nil
 	}
 }
@@ -260,7 +271,7 @@ func (f *Front) configFor(callers ...string) func(*tls.ClientHelloInfo) (*tls.Co
 // protocols and that there is a certificate.
 func (f *Front) outer(callers ...string) *tls.Config {
 	cfg := f.cfg.Callers.Clone()
-	cfg.NextProtos = append([]string{protocol.ALPN, protocol.ALPNLane}, callers...)
+	cfg.NextProtos = append([]string{protocol.ALPN, protocol.ALPNLane, protocol.ALPNEnroll}, callers...)
 	cfg.GetConfigForClient = f.configFor(callers...)
 	return cfg
 }

@@ -120,6 +120,10 @@ func (f *Front) serveQUIC(conn *quic.Conn) {
 		f.serveAgent(quiclink.Server(conn, f.cfg.Link), s.seat)
 		return
 	}
+	if state.NegotiatedProtocol != http3.NextProtoH3 { // what runs over TCP alone
+		_ = conn.CloseWithError(0, "")
+		return
+	}
 	if err := f.http3.ServeQUICConn(conn); err != nil {
 		f.log.Debug("caller's connection ended", "remote", conn.RemoteAddr().String(), "error", fmt.Sprintf("%.500s", err))
 	}

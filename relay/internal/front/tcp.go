@@ -143,6 +143,10 @@ func (f *Front) serveTCP(s *admitted, outer *tls.Config, deadline time.Time) {
 		f.cfg.Lane(f.agents, conn, info, s.seat.proved)
 		_ = s.Close()
 		return
+	case protocol.ALPNEnroll:
+		f.cfg.Enroll(f.agents, conn)
+		_ = s.Close()
+		return
 	default:
 		f.handed.put(conn)
 		return
