@@ -57,7 +57,7 @@ type Agent struct {
 // Check reads a configuration and everything that it names exactly as New does, and returns what is wrong. It blocks as New
 // does.
 func Check(ctx context.Context, file string) error {
-	_, err := load(ctx, file, slog.New(slog.DiscardHandler))
+	_, err := load(ctx, file, nil, slog.New(slog.DiscardHandler))
 	return err
 }
 
@@ -73,7 +73,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a.digest = digest
-	l, err := load(ctx, cfg.File, cfg.Log)
+	l, err := load(ctx, cfg.File, a.ask, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +145,11 @@ func (a *Agent) listen(ctx context.Context, file *config.Agent) (serve []func(co
 		serve = append(serve, func(ctx context.Context) error { return server.Run(ctx, ln) })
 	}
 	return serve, nil
+}
+
+// ask carries a request to the authority by a link that stands.
+func (a *Agent) ask(ctx context.Context, request []byte) ([]byte, error) {
+	return a.current.Load().uplink.Ask(ctx, request)
 }
 
 // ready says whether a call could arrive: at least one link stands.

@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/backend"
 	"github.com/fairlead/fairlead/agent/internal/config"
 	"github.com/fairlead/fairlead/agent/internal/uplink"
+	"github.com/fairlead/fairlead/certs/authority"
 	"github.com/fairlead/fairlead/certs/secretfile"
 	"github.com/fairlead/fairlead/certs/sources"
 )
@@ -26,14 +27,15 @@ type loaded struct {
 }
 
 // load is the one way in which a configuration is read: by run, check and reload.
-func load(ctx context.Context, path string, log *slog.Logger) (*loaded, error) {
+// ask carries requests to the authority that an enrolled identity is renewed by.
+func load(ctx context.Context, path string, ask authority.Ask, log *slog.Logger) (*loaded, error) {
 	file, err := config.Load(path)
 	if err != nil {
 		return nil, err
 	}
 	l := &loaded{file: file}
 	l.source, err = sources.Open(ctx, sources.Config{Cert: file.Identity.Cert, Key: file.Identity.Key, WorkloadAPI: file.Identity.WorkloadAPI,
-		Bundles: file.Trust, StateDir: file.StateDir, Log: log})
+		Enrolled: file.Identity.Enrolled, Ask: ask, Bundles: file.Trust, StateDir: file.StateDir, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}

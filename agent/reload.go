@@ -41,7 +41,7 @@ func (a *Agent) take() error {
 	a.digest = digest
 	opening, cancel := context.WithTimeout(a.life, reloadTimeout)
 	defer cancel()
-	l, err := load(opening, a.cfg.File, a.log)
+	l, err := load(opening, a.cfg.File, a.ask, a.log)
 	if err != nil {
 		return err
 	}

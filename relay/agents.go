@@ -53,7 +53,7 @@ func (r *Relay) serveAgent(ctx context.Context, s link.Session, proved func()) {
 		defer close(uninvited)
 		refuseStreams(ctx, s)
 	}()
-	err = conn.Run(ctx, control.Handler{Status: h.link.SetStatus, Drain: h.drain, Proof: h.proof, Suspect: h.suspect})
+	err = conn.Run(ctx, control.Handler{Status: h.link.SetStatus, Drain: h.drain, Proof: h.proof, Ask: h.ask, Suspect: h.suspect})
 	cancel(err)
 	<-uninvited
 	if errors.Is(err, control.ErrDead) && info.Transport == "tcp" {
@@ -77,6 +77,7 @@ type agentLink struct {
 	link    *registry.Link // set by register
 	drains  bool           // touched by the reader of the control stream alone
 	conn    atomic.Pointer[control.Conn]
+	asking  atomic.Bool
 
 	registered chan struct{} // closed when conn is set
 }
@@ -149,6 +150,24 @@ func (h *agentLink) proof(m *protocol.Proof) {
 		return
 	}
 	h.log.Debug("agent re-authenticated", "not_after", h.peer.Identity().NotAfter)
+}
+
+// ask carries an agent's request to the authority, one at a time.
+func (h *agentLink) ask(m *protocol.Ask) {
+	if !h.asking.CompareAndSwap(false, true) {
+		h.answer(&protocol.Answer{Number: m.Number, Code: protocol.RateLimited, Sentence: "a request of this link is under way"})
+		return
+	}
+	h.relay.running.Go(func() {
+		defer h.asking.Store(false)
+		h.answer(h.relay.carrier.Answer(h.ctx, m))
+	})
+}
+
+func (h *agentLink) answer(m *protocol.Answer) {
+	if err := h.conn.Load().Send(m); err != nil && h.ctx.Err() == nil {
+		h.log.Warn("an answer of the authority's could not be sent", "error", err)
+	}
 }
 
 // drain takes the link out of the candidates; what runs on it goes on until the agent ends it.

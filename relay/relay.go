@@ -15,6 +15,7 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/relay/internal/config"
+	"github.com/fairlead/fairlead/relay/internal/enroll"
 	"github.com/fairlead/fairlead/relay/internal/gateway"
 	"github.com/fairlead/fairlead/relay/internal/limit"
 	"github.com/fairlead/fairlead/relay/internal/registry"
@@ -41,7 +42,8 @@ type Relay struct {
 	gateway   *gateway.Gateway
 	strangers *limit.Gate
 	metrics   *metrics
-	bans      bans
+	bans      *bans
+	carrier   *enroll.Carrier
 	links     *standing.Keeper // of agents
 	callers   *standing.Keeper // of callers' connections
 
@@ -81,7 +83,10 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 	if r.name, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("finding the relay's name: %w", err)
 	}
-	r.bans = noBans{}
+	if r.bans, err = newBans(first.file.StateDir); err != nil {
+		return nil, err
+	}
+	r.carrier = enroll.New(r.askAuthority, cfg.Log)
 	r.links, r.callers = r.newLinks(), r.newCallers()
 	if err := first.decide(r.source, r.bans.Check); err != nil {
 		return nil, err

@@ -76,7 +76,10 @@ func (r *Relay) judge() {
 func (r *Relay) start(x *rules) {
 	ctx, stop := context.WithCancel(r.life)
 	x.stop = stop
-	r.running.Go(func() { _ = x.source.Run(ctx) }) // returns nil
+	r.running.Go(func() {
+		_ = x.source.Run(ctx) // returns nil
+		x.authority.close()
+	})
 	r.running.Go(func() { _ = x.tokens.Run(ctx) }) // returns nil
 }
 

@@ -22,11 +22,12 @@ import (
 
 // rules is one configuration and everything that it names, read and found good: what a reload swaps.
 type rules struct {
-	file   *config.Relay
-	table  *tunnel.Table
-	source sources.Source
-	tokens *bearer.Verifier
-	gate   *policy.Gate // set by decide
+	file      *config.Relay
+	table     *tunnel.Table
+	source    sources.Source
+	tokens    *bearer.Verifier
+	gate      *policy.Gate // set by decide
+	authority *behind
 
 	stop context.CancelFunc // set when it runs
 }
@@ -53,8 +54,9 @@ func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 	if r.table, err = tunnel.NewTable(file.Tunnels); err != nil {
 		return nil, err
 	}
+	r.authority = newBehind(file.Authority, func() sources.Source { return r.source })
 	r.source, err = sources.Open(ctx, sources.Config{Cert: file.Identity.Cert, Key: file.Identity.Key, WorkloadAPI: file.Identity.WorkloadAPI,
-		JWT: slices.ContainsFunc(file.Tokens, bearer.Issuer.IsTrustDomain), Bundles: file.Trust, StateDir: file.StateDir, Log: log})
+		Enrolled: file.Identity.Enrolled, Ask: r.authority.ask, JWT: slices.ContainsFunc(file.Tokens, bearer.Issuer.IsTrustDomain), Bundles: file.Trust, StateDir: file.StateDir, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
@@ -68,7 +70,7 @@ func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 			return nil, fmt.Errorf("server_certificate: %w", err)
 		}
 	}
-	return r, r.decide(r.source, noBans{}.Check)
+	return r, r.decide(r.source, nil)
 }
 
 // decide makes the gate, which judges SVIDs by source and bans.

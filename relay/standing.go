@@ -15,15 +15,6 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 )
 
-// bans says who is banned; its error is a *protocol.Error. It is safe for concurrent use.
-type bans interface {
-	Check(certs.Identity) error
-}
-
-type noBans struct{}
-
-func (noBans) Check(certs.Identity) error { return nil }
-
 // newLinks keeps judging agents: a link stands on what its agent has last proved.
 func (r *Relay) newLinks() *standing.Keeper {
 	return standing.New(standing.Config{

@@ -20,6 +20,7 @@ type Status struct {
 	SPIFFEID string    `json:"spiffe_id"`
 	NotAfter time.Time `json:"not_after"` // of the SVID
 	Expiries []Expiry  `json:"expiries"`  // of all that must be renewed, the SVID too
+	Bans     int       `json:"bans"`      // of the authority's, as they were heard last
 	Listen   string    `json:"listen"`
 	Draining bool      `json:"draining"`
 	Unproved int       `json:"unproved_connections"`
@@ -56,7 +57,8 @@ type Buffers struct {
 func (r *Relay) Status() Status {
 	x := r.current.Load()
 	s := Status{Name: r.name, Version: r.cfg.Version, SPIFFEID: r.source.ID().String(), Listen: x.file.Listen.String(),
-		Draining: r.stopping.Load(), Unproved: r.strangers.Unproved(), UDP: r.udp.Load(), Links: r.registry.Snapshot()}
+		Draining: r.stopping.Load(), Unproved: r.strangers.Unproved(), UDP: r.udp.Load(), Links: r.registry.Snapshot(),
+		Bans: len(*r.bans.list.Load())}
 	if cert, err := r.source.Certificate(); err == nil {
 		s.NotAfter = cert.Leaf.NotAfter
 	}

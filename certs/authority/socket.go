@@ -3,6 +3,7 @@ package authority
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,9 +16,11 @@ import (
 // The authority listens on a unix socket, HTTP/1.1, for whoever runs relays on its host:
 //
 //	POST /v1/ask                       a request, and its answer
+//	GET  /v1/bans                      the bans, for those who may use the socket
 //	GET  /.well-known/spiffe-bundle    the bundle, for anybody
 const (
-	askPath = "/v1/ask"
+	askPath  = "/v1/ask"
+	bansPath = "/v1/bans"
 	// BundlePath is where SPIFFE Federation §5 expects a bundle.
 	BundlePath = "/.well-known/spiffe-bundle"
 
@@ -57,16 +60,14 @@ func (a *Authority) Serve(ctx context.Context, ln net.Listener) error {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(a.Answer(r.Context(), text)) // who has hung up hears nothing
 	})
-	mux.HandleFunc("GET "+BundlePath, func(w http.ResponseWriter, _ *http.Request) {
-		b, err := a.Bundle()
+	mux.HandleFunc("GET "+BundlePath, a.serveJSON(a.Bundle))
+	mux.HandleFunc("GET "+bansPath, a.serveJSON(func() ([]byte, error) {
+		b, err := a.folder.Bans()
 		if err != nil {
-			a.log.Error("the bundle cannot be served", "error", err)
-			http.Error(w, "the authority has a fault, which its log names", http.StatusInternalServerError)
-			return
+			return nil, err
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(b)
-	})
+		return json.Marshal(b)
+	}))
 	server := &http.Server{Handler: mux, ReadTimeout: askTimeout, WriteTimeout: askTimeout, IdleTimeout: time.Minute}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -84,6 +85,19 @@ func (a *Authority) Serve(ctx context.Context, ln net.Listener) error {
 		return err
 	}
 	return nil
+}
+
+func (a *Authority) serveJSON(get func() ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, err := get()
+		if err != nil {
+			a.log.Error("a question is not answered", "path", r.URL.Path, "error", err)
+			http.Error(w, "the authority has a fault, which its log names", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(text) // who has hung up hears nothing
+	}
 }
 
 // Bundle is the trust domain's, in SPIFFE's format.
@@ -120,6 +134,19 @@ func (c *Client) Ask(ctx context.Context, request []byte) ([]byte, error) {
 // Bundle is the trust domain's, in SPIFFE's format.
 func (c *Client) Bundle(ctx context.Context) ([]byte, error) {
 	return c.do(ctx, http.MethodGet, BundlePath, nil)
+}
+
+// Bans are the authority's.
+func (c *Client) Bans(ctx context.Context) (Bans, error) {
+	text, err := c.do(ctx, http.MethodGet, bansPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	b := Bans{}
+	if err := json.Unmarshal(text, &b); err != nil {
+		return nil, fmt.Errorf("asking the authority: %w", err)
+	}
+	return b, nil
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body []byte) ([]byte, error) {

@@ -315,6 +315,19 @@ func (s *Source) Roots(td certs.TrustDomain) (*x509.CertPool, error) {
 	return current.pool, nil
 }
 
+// Bans asks the authority for whom it has banned.
+func (s *Source) Bans(ctx context.Context) (authority.Bans, error) {
+	if s.config.Ask == nil {
+		return nil, errors.New("no way to the authority is configured")
+	}
+	current := s.state.Load()
+	said, err := authority.Fetch(ctx, s.config.Ask, current.cert, current.bundle)
+	if err != nil {
+		return nil, err
+	}
+	return said.Bans, nil
+}
+
 // Bundle is that of the authority's trust domain. The caller does not change it.
 func (s *Source) Bundle() *spiffebundle.Bundle { return s.state.Load().bundle }
 

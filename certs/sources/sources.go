@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/authority"
+	"github.com/fairlead/fairlead/certs/enrolled"
 	"github.com/fairlead/fairlead/certs/federation"
 	"github.com/fairlead/fairlead/certs/pemsource"
 	"github.com/fairlead/fairlead/certs/workloadsource"
@@ -19,11 +22,13 @@ import (
 
 // Config names the places. Exactly one identity is expected.
 type Config struct {
-	Cert, Key   string // PEM files of the SVID
-	WorkloadAPI string // or the address of the SPIFFE Workload API
-	JWT         bool   // the Workload API's bundles for JWT-SVIDs are wanted too
-	// Bundles are those of trust domains. With the Workload API they add to its bundles, and may not replace that of the
-	// process's own trust domain.
+	Cert, Key   string        // PEM files of the SVID
+	WorkloadAPI string        // or the address of the SPIFFE Workload API
+	Enrolled    string        // or the folder of an enrolment with the built-in authority
+	Ask         authority.Ask // renews what is Enrolled; nil: nobody does
+	JWT         bool          // the Workload API's bundles for JWT-SVIDs are wanted too
+	// Bundles are those of trust domains. With the Workload API or an enrolment they add to its bundles, and may not replace
+	// that of the process's own trust domain.
 	Bundles  map[certs.TrustDomain]Bundle
 	StateDir string       // keeps what endpoints have said, in the folder bundles; "": nothing is kept
 	Log      *slog.Logger // default: discarded
@@ -69,9 +74,9 @@ func Open(ctx context.Context, c Config) (Source, error) {
 	if j.Source, err = openIdentity(ctx, c, files); err != nil {
 		return nil, err
 	}
-	if c.WorkloadAPI != "" {
+	if c.Cert == "" {
 		if _, ok := c.Bundles[j.ID().TrustDomain()]; ok {
-			return nil, fmt.Errorf("trust: %s is the process's own trust domain, whose bundle comes from the Workload API", j.ID().TrustDomain())
+			return nil, fmt.Errorf("trust: %s is the process's own trust domain, whose bundle comes with its identity", j.ID().TrustDomain())
 		}
 		if len(files) > 0 {
 			more, err := pemsource.New(pemsource.Config{Bundles: files, Log: c.Log})
@@ -99,7 +104,10 @@ func Open(ctx context.Context, c Config) (Source, error) {
 }
 
 func openIdentity(ctx context.Context, c Config, files map[certs.TrustDomain]string) (Source, error) {
-	if c.WorkloadAPI == "" {
+	switch {
+	case c.Enrolled != "":
+		return enrolled.Open(enrolled.Config{Dir: c.Enrolled, Ask: c.Ask, Log: c.Log})
+	case c.WorkloadAPI == "":
 		return pemsource.New(pemsource.Config{CertFile: c.Cert, KeyFile: c.Key, Bundles: files, Log: c.Log})
 	}
 	return workloadsource.Open(ctx, workloadsource.Config{Address: c.WorkloadAPI, JWT: c.JWT, Log: c.Log})
@@ -111,6 +119,17 @@ func JWTBundles(s Source) func(certs.TrustDomain) ([]byte, error) {
 		return b.JWTBundle
 	}
 	return nil
+}
+
+// Bans asks the built-in authority for whom it has banned, by an enrolled identity.
+func Bans(ctx context.Context, s Source) (authority.Bans, error) {
+	if j, ok := s.(*joined); ok {
+		s = j.Source
+	}
+	if e, ok := s.(*enrolled.Source); ok {
+		return e.Bans(ctx)
+	}
+	return nil, errors.New("an enrolled identity is expected")
 }
 
 type jwtBundles interface {

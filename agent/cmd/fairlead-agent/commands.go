@@ -22,6 +22,7 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Read the configuration as run does, and print every fault in it."`
 	Reload  reloadCommand  `cmd:"" help:"Make the running agent read its configuration again."`
 	Status  statusCommand  `cmd:"" help:"Show the running agent's links and tunnels."`
+	Enroll  enrollCommand  `cmd:"" help:"Use a token up for this agent's identity, which the running agent then renews."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -115,6 +116,27 @@ func (c *statusCommand) Run(ctx context.Context, s streams) error {
 		return printJSON(s, status)
 	}
 	return printStatus(s.out, status)
+}
+
+type enrollCommand struct {
+	Config    string `short:"c" help:"Configuration file, whose relays, proxy and identity.enrolled count where a flag is left out." placeholder:"FILE"`
+	Relay     string `help:"The relay, host:port." placeholder:"HOST:PORT"`
+	Dir       string `type:"path" help:"Folder for the identity." placeholder:"DIR"`
+	TokenFile string `required:"" help:"File with the token; - is standard input." placeholder:"FILE"`
+}
+
+func (c *enrollCommand) Run(ctx context.Context, s streams) error {
+	token, err := agent.ReadToken(c.TokenFile)
+	if err != nil {
+		return err
+	}
+	defer token.Close()
+	e, err := agent.Enroll(ctx, agent.EnrollConfig{File: c.Config, Relay: c.Relay, Dir: c.Dir, Token: token})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "enrolled as %s, until %s, in %s; the agent renews it while it runs\n", e.ID, e.NotAfter.UTC().Format(time.RFC3339), e.Dir)
+	return nil
 }
 
 type versionCommand struct {

@@ -37,7 +37,7 @@ type Agent struct {
 	// Identity is `identity`: who the agent is. Required.
 	Identity Identity
 	// Trust is `trust`: for each trust domain where its bundle comes from. Required for every trust domain that
-	// relay_id names, unless the Workload API brings it along.
+	// relay_id names, unless the Workload API or the enrolment brings it along.
 	//
 	// It is a PEM file (`bundle`), or a SPIFFE bundle endpoint (`endpoint`, an https URL) with its `profile`: https_web, by
 	// the system's roots or those in the file `ca`, or https_spiffe, by its `endpoint_id` and a `bundle` to begin with. What
@@ -72,13 +72,15 @@ type Proxy struct {
 	PasswordFile string
 }
 
-// Identity says where the agent's SVID comes from: exactly one of two.
+// Identity says where the agent's SVID comes from: exactly one of three.
 type Identity struct {
 	// Cert and Key are `identity.svid.cert` and `identity.svid.key`: PEM files; the key is a secret file.
 	Cert, Key string
 	// WorkloadAPI is `identity.workload_api`: the address of the SPIFFE Workload API, unix:///path, on Windows
 	// npipe:name.
 	WorkloadAPI string
+	// Enrolled is `identity.enrolled`: the folder that `fairlead-agent enroll` has filled, in which the SVID is renewed.
+	Enrolled string
 }
 
 // Limits bound what relays can make the agent hold.

@@ -42,7 +42,7 @@ func (r *reader) agent(n node) *Agent {
 		"limits":     func(n node) { r.limits(n, &a.Limits) },
 		"tunnels":    func(n node) { r.tunnels(n, a) },
 	}, "relays", "relay_id", "identity", "tunnels")
-	if n.Kind == yaml.MappingNode && !n.has("trust") && a.Identity.WorkloadAPI == "" {
+	if n.Kind == yaml.MappingNode && !n.has("trust") && a.Identity.WorkloadAPI+a.Identity.Enrolled == "" {
 		n.fault("expected the key trust")
 	}
 	if !n.has("name") {
@@ -176,10 +176,10 @@ func (r *reader) identity(n node, a *Agent) {
 			}, "cert", "key")
 		},
 		"workload_api": func(n node) { workloadAPI(n, &a.Identity.WorkloadAPI) },
-		"enrolled":     later,
+		"enrolled":     func(n node) { r.path(n, &a.Identity.Enrolled) },
 	})
-	if n.Kind == yaml.MappingNode && n.has("svid") == n.has("workload_api") && !n.has("enrolled") {
-		n.fault("expected one of the keys svid and workload_api")
+	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
+		n.fault("expected one of the keys svid, workload_api and enrolled")
 	}
 }
 
@@ -256,7 +256,7 @@ func (r *reader) bundle(n node, td certs.TrustDomain) (b sources.Bundle) {
 
 // trusted checks that every relay of relay_id could prove itself.
 func (r *reader) trusted(n node, a *Agent) {
-	if !n.has("trust") || a.Identity.WorkloadAPI != "" { // that brings bundles along
+	if !n.has("trust") || a.Identity.WorkloadAPI+a.Identity.Enrolled != "" { // these bring bundles along
 		return
 	}
 	for _, p := range a.RelayID {

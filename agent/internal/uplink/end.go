@@ -35,7 +35,11 @@ type end struct {
 	stop      context.CancelFunc // ends keep
 	meter     link.Meter
 
+	oneAsk sync.Mutex // one request to the authority at a time
+
 	mu      sync.Mutex // guards: the fields below
+	asking  *asking    // the one that waits for its answer
+	asked   uint32     // how many there were
 	conn    *control.Conn
 	session link.Session
 	welcome *protocol.Welcome
@@ -234,7 +238,8 @@ func (e *end) serve(ctx context.Context, s link.Session, conn *control.Conn, hel
 		Drain: func(d *protocol.Drain) {
 			e.u.cfg.Log.Info("relay drains", "relay", e.relay, "address", e.address, "code", d.Code, "reason", d.Sentence)
 		},
-		Proof: held.renew,
+		Proof:  held.renew,
+		Answer: e.answered,
 		Suspect: func(suspect bool) {
 			if suspect {
 				e.u.cfg.Log.Warn("link suspect", "relay", e.relay, "address", e.address, "transport", e.transport)

@@ -12,7 +12,15 @@ import (
 
 // crossCheck finds what is wrong between keys that are each right. What was not read is not compared.
 func (r *reader) crossCheck(n node, c *Relay) {
+	if c.Authority.Relay != "" && c.Identity.Enrolled == "" {
+		n.fault("expected identity.enrolled with authority.relay: requests are signed by the SVID that the authority has issued")
+	}
 	seen := clashes{}
+	for _, t := range c.Tunnels {
+		if slices.Contains(t.Hosts, tunnel.Host(c.Authority.BundleHost)) {
+			r.fault(r.lines["authority.bundle_host"], "authority.bundle_host", "expected a host that no tunnel has")
+		}
+	}
 	for i, t := range c.Tunnels {
 		at := func(key string) string { return fmt.Sprintf("tunnels[%d].%s", i, key) }
 		fault := func(key, format string, args ...any) {
@@ -25,7 +33,7 @@ func (r *reader) crossCheck(n node, c *Relay) {
 		for _, clash := range seen.add(t) {
 			fault(clash.key, "%s", clash.message)
 		}
-		if n.has("trust") && c.Identity.WorkloadAPI == "" { // that brings bundles along
+		if n.has("trust") && c.Identity.WorkloadAPI+c.Identity.Enrolled == "" { // those bring bundles along
 			r.checkTrusted(c, t, fault)
 		}
 		if t.Token != nil && t.Token.Issuer != "" && !slices.ContainsFunc(c.Tokens, func(i bearer.Issuer) bool { return i.URL == t.Token.Issuer }) {

@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/certs/workloadsource"
 	"github.com/fairlead/fairlead/protocol/link/socket"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
 func (r *reader) relay(n node) *Relay {
@@ -42,6 +45,7 @@ func (r *reader) relay(n node) *Relay {
 		"state_dir":          r.path(&c.StateDir),
 		"identity":           func(n node) { r.identity(n, c) },
 		"server_certificate": func(n node) { c.ServerCertificate = r.keyPair(n) },
+		"authority":          func(n node) { r.authority(n, &c.Authority) },
 		"trust":              func(n node) { r.trust(n, c) },
 		"tokens":             func(n node) { r.tokens(n, c) },
 		"drain_timeout":      duration(&c.DrainTimeout, 0, time.Hour),
@@ -52,7 +56,7 @@ func (r *reader) relay(n node) *Relay {
 		"audit":              later,
 		"cluster":            later,
 	}, "listen", "identity")
-	if n.Kind == yaml.MappingNode && !n.has("trust") && c.Identity.WorkloadAPI == "" {
+	if n.Kind == yaml.MappingNode && !n.has("trust") && c.Identity.WorkloadAPI+c.Identity.Enrolled == "" {
 		n.fault("expected the key trust")
 	}
 	if n.Kind == yaml.MappingNode {
@@ -85,11 +89,36 @@ func (r *reader) identity(n node, c *Relay) {
 			}
 		},
 		"workload_api": parsed(&c.Identity.WorkloadAPI, "the address of the SPIFFE Workload API", workloadAPI),
-		"enrolled":     later,
+		"enrolled":     r.path(&c.Identity.Enrolled),
 	})
-	if n.Kind == yaml.MappingNode && n.has("svid") == n.has("workload_api") && !n.has("enrolled") {
-		n.fault("expected one of the keys svid and workload_api")
+	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
+		n.fault("expected one of the keys svid, workload_api and enrolled")
 	}
+}
+
+func (r *reader) authority(n node, a *Authority) {
+	n.mapping(keys{
+		"socket": r.path(&a.Socket),
+		"relay":  parsed(&a.Relay, "host:port of a relay", hostPort),
+		"bundle_host": parsed(&a.BundleHost, "a host name", func(s string) (string, error) {
+			h, err := tunnel.ParseHost(s)
+			return string(h), err
+		}),
+	})
+	if n.Kind == yaml.MappingNode && n.has("socket") == n.has("relay") {
+		n.fault("expected one of the keys socket and relay")
+	}
+	if n.has("bundle_host") && !n.has("socket") {
+		n.fault("expected the key socket beside bundle_host")
+	}
+}
+
+func hostPort(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if v, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || v == 0 || host == "" {
+		return "", fmt.Errorf("expected host:port of a relay, got %q", clip(s))
+	}
+	return s, nil
 }
 
 func workloadAPI(s string) (string, error) { return s, workloadsource.CheckAddress(s) }

@@ -34,8 +34,10 @@ type Relay struct {
 	// ServerCertificate is shown to callers. Key `server_certificate`, default nil: they see the SVID, and its DNS
 	// names must be theirs to check.
 	ServerCertificate *KeyPair
+	// Authority is the built-in authority behind this relay. Key `authority`, default none.
+	Authority Authority
 	// Trust says where the bundle of each trust domain comes from. Key `trust.<trust domain>`, at least one; with the
-	// Workload API, which brings bundles along, only for what it does not bring. It is a PEM file (`bundle`), or a SPIFFE
+	// Workload API or an enrolment, which bring bundles along, only for what they do not bring. It is a PEM file (`bundle`), or a SPIFFE
 	// bundle endpoint (`endpoint`, an https URL) with its `profile`: https_web, by the system's roots or those in the file
 	// `ca`, or https_spiffe, by its `endpoint_id` and a `bundle` to begin with. What an endpoint says is kept in state_dir.
 	Trust map[certs.TrustDomain]sources.Bundle
@@ -59,13 +61,27 @@ type Relay struct {
 	lines map[string]int // of every key and entry, by path
 }
 
-// Identity is exactly one of two.
+// Authority says how the built-in authority is reached: by its socket, or by a relay that has one.
+type Authority struct {
+	// Socket is `authority.socket`: what `fairlead-relay authority serve` listens on.
+	Socket string
+	// Relay is `authority.relay`: host:port of another relay. It takes an enrolled identity.
+	Relay string
+	// BundleHost is `authority.bundle_host`: requests for this host get the trust domain's bundle, for others to federate
+	// with. It takes a socket. Default: the bundle is not served.
+	BundleHost string
+}
+
+// Identity is exactly one of three.
 type Identity struct {
 	// KeyPair is `identity.svid`: PEM files.
 	KeyPair
 	// WorkloadAPI is `identity.workload_api`: the address of the SPIFFE Workload API, unix:///path, on Windows
 	// npipe:name.
 	WorkloadAPI string
+	// Enrolled is `identity.enrolled`: the folder that `fairlead-relay authority enroll` has filled, in which the SVID is
+	// renewed.
+	Enrolled string
 }
 
 // A KeyPair is the PEM file of a certificate chain, key `cert`, and that of its private key, key `key`, which nobody

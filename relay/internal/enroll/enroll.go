@@ -33,12 +33,15 @@ const (
 
 // Carrier carries requests. Its methods are safe for concurrent use.
 type Carrier struct {
-	ask       authority.Ask // nil: there is no authority
+	ask       authority.Ask
 	strangers *rate.Limiter
 	log       *slog.Logger
 }
 
-// New makes a carrier; a nil ask refuses everybody with identity_unavailable.
+// ErrNoAuthority is what ask returns where there is none.
+var ErrNoAuthority = errors.New("this relay has no authority behind it")
+
+// New makes a carrier.
 func New(ask authority.Ask, log *slog.Logger) *Carrier {
 	return &Carrier{ask: ask, strangers: rate.NewLimiter(strangersPerSecond, strangersBurst), log: log}
 }
@@ -48,12 +51,12 @@ func (c *Carrier) Answer(ctx context.Context, m *protocol.Ask) *protocol.Answer 
 	refuse := func(code protocol.Code, sentence string) *protocol.Answer {
 		return &protocol.Answer{Number: m.Number, Code: code, Sentence: sentence}
 	}
-	if c.ask == nil {
-		return refuse(protocol.IdentityUnavailable, "this relay has no authority behind it")
-	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	answer, err := c.ask(ctx, m.Request)
+	if errors.Is(err, ErrNoAuthority) {
+		return refuse(protocol.IdentityUnavailable, err.Error())
+	}
 	if err == nil && len(answer) > protocol.MaxAnswer {
 		err = fmt.Errorf("an answer of %d bytes", len(answer))
 	}
@@ -96,14 +99,14 @@ func (c *Carrier) Serve(ctx context.Context, conn net.Conn) {
 // safe for concurrent use.
 type Remote struct {
 	address string
-	source  certs.Source
+	source  func() certs.Source
 
 	mu   sync.Mutex // one request at a time; guards: conn
 	conn *tls.Conn
 }
 
 // NewRemote dials nobody; source says which relays are believed: any whose SVID verifies, since answers are signed.
-func NewRemote(address string, source certs.Source) *Remote {
+func NewRemote(address string, source func() certs.Source) *Remote {
 	return &Remote{address: address, source: source}
 }
 
@@ -125,7 +128,7 @@ func (r *Remote) ask(ctx context.Context, request []byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := &tls.Dialer{Config: certs.ClientConfig(r.source, host, []string{protocol.ALPNEnroll}, certs.AnyID)}
+		d := &tls.Dialer{Config: certs.ClientConfig(r.source(), host, []string{protocol.ALPNEnroll}, certs.AnyID)}
 		conn, err := d.DialContext(ctx, "tcp", r.address)
 		if err != nil {
 			return nil, err
