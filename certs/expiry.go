@@ -47,7 +47,7 @@ const expiryEvery = 10 * time.Second
 
 // WatchExpiry logs, until ctx ends, when half, a quarter and a tenth of a life is left of anything that the source holds
 // and that nobody has renewed: each of them once.
-func WatchExpiry(ctx context.Context, src Expiring, log *slog.Logger) {
+func WatchExpiry(ctx context.Context, src interface{ Expiries() []Expiry }, log *slog.Logger) {
 	tick := time.NewTicker(expiryEvery)
 	defer tick.Stop()
 	said := map[Expiry]int{}

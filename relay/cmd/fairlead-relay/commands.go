@@ -24,6 +24,8 @@ type commands struct {
 	Status  statusCommand  `cmd:"" help:"Show the running relay's agents, links and tunnels."`
 	Connect connectCommand `cmd:"" help:"Listen on loopback and carry plain TCP clients to a tcp tunnel."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Authority authorityCommands `cmd:"" help:"The built-in authority, for those without SPIRE."`
 }
 
 // file is the flag of commands that read the configuration.
