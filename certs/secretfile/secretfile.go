@@ -1,7 +1,6 @@
-// Package secretfile reads secrets from files and refuses those that others can read: the link is resolved, the owner
-// is root or this process, there are no bits for others, and bits for a group only where the process is in it.
-//
-// It does not look at the folders above the file, and it does not make files.
+// Package secretfile reads and writes files that hold secrets, and refuses to read those that others can: the link is
+// resolved, the owner is root or this process, there are no bits for others, bits for a group only where the process is in
+// it, and nobody else can swap the file. On Windows the file's access list says the same.
 package secretfile
 
 import (
@@ -61,6 +60,9 @@ func open(path string) (*os.File, error) {
 	}
 	if err == nil {
 		err = checkAccess(path, f, info)
+	}
+	if err == nil {
+		err = checkFolders(path)
 	}
 	if err != nil {
 		_ = f.Close() // nothing was written

@@ -101,3 +101,100 @@ func TestSecretBeyondItsLimitIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestASecretWhereOthersCanSwapItIsRefused(t *testing.T) { // O01
+	path := write(t, 0o600)
+	parent := filepath.Dir(path)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	for mode, bad := range map[os.FileMode]bool{0o777: true, 0o702: true, 0o777 | os.ModeSticky: false, 0o755: false, 0o700: false} {
+		if err := os.Chmod(parent, mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{path, link} {
+			err := Check(p)
+			if _, ok := errors.AsType[*AccessError](err); ok != bad || !bad && err != nil {
+				t.Errorf("mode %v: %v", mode, err)
+			}
+			if bad && !strings.Contains(err.Error(), parent) {
+				t.Errorf("%q does not name the folder", err)
+			}
+		}
+	}
+}
+
+// TestSecretsAsKubernetesAndSystemdLayThemOut: a volume's folder is everybody's with the sticky bit, and its files are links
+// through ..data.
+func TestSecretsAsKubernetesAndSystemdLayThemOut(t *testing.T) {
+	volume := t.TempDir()
+	if err := os.Chmod(volume, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	version := filepath.Join(volume, "..2026_11_26")
+	if err := os.Mkdir(version, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(version, "tls.key"), []byte("s3cret"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{"..data": "..2026_11_26", "tls.key": "..data/tls.key"} {
+		if err := os.Symlink(target, filepath.Join(volume, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Read(filepath.Join(volume, "tls.key"), 100); err != nil {
+		t.Errorf("Kubernetes: %v", err)
+	}
+	credentials := filepath.Join(t.TempDir(), "credentials")
+	if err := os.Mkdir(credentials, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(credentials, "key")
+	if err := os.Chmod(credentials, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("s3cret"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(path, 100); err != nil {
+		t.Errorf("systemd: %v", err)
+	}
+}
+
+func TestWriteReplacesTheFileAsAWhole(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	for _, text := range []string{"first", "second"} {
+		if err := Write(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := Read(path, 100); err != nil || string(b) != text {
+			t.Errorf("got %q, %v", b, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if err := Write(filepath.Join(path, "x"), nil); err == nil {
+		t.Error("written below a file")
+	}
+}
+
+func TestWhatWasSealedOnWindowsOpensThereAlone(t *testing.T) {
+	b, err := Seal([]byte("s3cret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Unseal(b); err != nil || string(got) != "s3cret" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := Unseal([]byte("-----BEGIN FAIRLEAD DPAPI-----\nAAAA\n-----END FAIRLEAD DPAPI-----\n")); err == nil {
+		t.Error("opened what another machine has sealed")
+	}
+}
