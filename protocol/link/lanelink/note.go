@@ -33,7 +33,7 @@ func (l *Lane) retire() {
 	case !l.opens && l.current.Load() == nil:
 		l.bury(l.session.cfg.StreamLimitCode)
 	case l.opens && l.session.unlist(l):
-		l.end(nil)
+		l.leave() // an end may be waiting in it
 	}
 }
 

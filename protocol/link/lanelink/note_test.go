@@ -105,6 +105,30 @@ func TestALaneThatCannotBeToldIsNotUsedAgain(t *testing.T) {
 	}
 }
 
+// TestAnEndThatWaitsForTheNextStreamIsSentBeforeTheLaneEnds: CloseSoon's end is still in the lane when that is retired.
+func TestAnEndThatWaitsForTheNextStreamIsSentBeforeTheLaneEnds(t *testing.T) {
+	p := newNoted(t)
+	near, far := p.joined(t)
+	if err := far.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(near); err != nil || len(b) > 0 {
+		t.Fatalf("read %q, %v", b, err)
+	}
+	if err := near.(link.Finisher).CloseSoon(); err != nil {
+		t.Fatal(err)
+	}
+	p.client.Say([]byte{1})
+	if b, err := io.ReadAll(far); err != nil || len(b) > 0 {
+		t.Errorf("read %q, %v; expected a clean end", b, err)
+	}
+	eventually(t, "the lane has ended", func() bool {
+		a, _ := p.pair.client.Lanes()
+		b, _ := p.pair.server.Lanes()
+		return a == 0 && b == 0
+	})
+}
+
 func TestNoCallIsLostWhileLanesAreToldAndRetired(t *testing.T) {
 	p := newPair(t, false, lanelink.Config{}, lanelink.Config{})
 	type ends struct{ client, server *lanelink.Lane }
