@@ -202,7 +202,7 @@ func TestATokenEnrolsOnce(t *testing.T) {
 // TestABigRequestIsCutOff sends what announces 16 MiB to the port that asks for no certificate (H20).
 func TestABigRequestIsCutOff(t *testing.T) {
 	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
-	conn, err := tls.Dial("tcp", s.address.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"fairlead-enroll/1"}}) //nolint:gosec // a stranger does not care
+	conn, err := tls.Dial("tcp", s.address.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"fairlead-enroll/1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func Enroll(ctx context.Context, address string, token *authority.Token) (*autho
 		return nil, err
 	}
 	conn := c.(*tls.Conn)
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing is under way
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	return authority.Bootstrap(ctx, func(_ context.Context, request []byte) ([]byte, error) {
 		return control.AskOn(conn, request)

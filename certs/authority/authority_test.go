@@ -123,7 +123,7 @@ func TestATokenBringsOneIdentityOnce(t *testing.T) { // H19
 			if got, err := certs.LeafID(leaf); err != nil || got.String() != agentID || leaf.DNSNames[0] != "relay.dc1.example" {
 				t.Errorf("issued %v, %v, %v", got, leaf.DNSNames, err)
 			}
-			if life := leaf.NotAfter.Sub(time.Now()); life > 24*time.Hour || life < 24*time.Hour-time.Minute {
+			if life := time.Until(leaf.NotAfter); life > 24*time.Hour || life < 24*time.Hour-time.Minute {
 				t.Errorf("a life of %s", life)
 			}
 		})

@@ -223,7 +223,7 @@ func TestWhatIsNoIdentityIsRefusedWithoutItsKey(t *testing.T) { // O07
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // the subject of the test
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := enrolled.Open(enrolled.Config{Dir: r.dir}); err == nil {

@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -139,7 +140,7 @@ func (p *Peer) Renew(chain []*x509.Certificate) error {
 	if len(proved) == rememberedProofs {
 		proved = append(proved[:1:1], proved[2:]...)
 	}
-	proved = append(proved[:len(proved):len(proved)], id)
+	proved = append(slices.Clip(proved), id)
 	if allow := p.keeper.cfg.Allow; allow != nil {
 		if err := allow(proved); err != nil {
 			return err

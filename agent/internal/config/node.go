@@ -22,9 +22,6 @@ type node struct {
 // keys says what to do with each key of a mapping.
 type keys map[string]func(node)
 
-// later marks a key that the design reserves.
-func later(n node) { n.fault("not supported by this version") }
-
 func (n node) fault(format string, args ...any) {
 	n.r.faults = append(n.r.faults, Fault{File: n.r.name, Line: n.Line, Path: n.path, Message: fmt.Sprintf(format, args...)})
 }

@@ -31,7 +31,7 @@ func parseHeader(b [link.ChunkHeaderSize]byte) (link.ChunkHeader, error) {
 }
 
 func appendNote(b, note []byte) []byte {
-	b = append(b, byte(chunkNote), byte(len(note)>>16), byte(len(note)>>8), byte(len(note)))
+	b = append(b, byte(chunkNote), byte(len(note)>>16), byte(len(note)>>8), byte(len(note))) //nolint:gosec // at most MaxNote
 	return append(b, note...)
 }
 
