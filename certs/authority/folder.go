@@ -158,6 +158,22 @@ func (s *settings) bundle() ([]byte, error) {
 	return b.Marshal()
 }
 
+// Bundle is what others believe of the trust domain: in SPIFFE's format, or as CA certificates in PEM.
+func (f *Folder) Bundle(asPEM bool) ([]byte, error) {
+	s, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	if !asPEM {
+		return s.bundle()
+	}
+	var text []byte
+	for _, r := range s.roots {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: r.cert.Raw})...)
+	}
+	return text, nil
+}
+
 // Fingerprint is a root's: SHA-256 of its certificate.
 func Fingerprint(c *x509.Certificate) [sha256.Size]byte { return sha256.Sum256(c.Raw) }
 

@@ -26,6 +26,7 @@ type authorityCommands struct {
 	Ban    authorityBan    `cmd:"" help:"Ban a SPIFFE ID or serial number: its links end within seconds."`
 	Unban  authorityUnban  `cmd:"" help:"Lift a ban."`
 	Bans   authorityBans   `cmd:"" help:"List the bans."`
+	Bundle authorityBundle `cmd:"" help:"Print the trust domain's bundle."`
 	Issuer authorityIssuer `cmd:"" help:"Replace the issuing key; the root's key is expected in the folder."`
 	Root   struct {
 		List     rootList     `cmd:"" help:"Show the roots."`
@@ -250,6 +251,20 @@ func (c *authorityBans) Run(s streams) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", b.Target, b.Since.Format(time.RFC3339), b.Reason)
 	}
 	return w.Flush()
+}
+
+type authorityBundle struct {
+	authorityFolder
+	PEM bool `name:"pem" help:"CA certificates in PEM in place of SPIFFE's format."`
+}
+
+func (c *authorityBundle) Run(s streams) error {
+	text, err := authority.NewFolder(c.Dir, nil).Bundle(c.PEM)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(s.out, strings.TrimSpace(string(text)))
+	return nil
 }
 
 type authorityIssuer struct {
