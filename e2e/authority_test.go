@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead/fairlead/certs/certstest"
 	"github.com/fairlead/fairlead/e2e/process"
 	"github.com/fairlead/fairlead/e2e/servers"
 )
@@ -397,8 +399,8 @@ func TestAnAgentThatWasOffForTooLongSaysSo(t *testing.T) {
 	})
 }
 
-// TestOthersFederateByTheBundleThatTheRelayServes fetches it as any stranger, and has another relay follow it by https_web.
-func TestOthersFederateByTheBundleThatTheRelayServes(t *testing.T) {
+// TestTheBundleIsAnybodysAndNothingElseIs fetches it as a stranger.
+func TestTheBundleIsAnybodysAndNothingElseIs(t *testing.T) {
 	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
 	c := s.caller(t, nil, "", h1)
 	get := func(path string) (int, string) {
@@ -427,5 +429,75 @@ func TestOthersFederateByTheBundleThatTheRelayServes(t *testing.T) {
 	}
 	if a := c.must(t, http.StatusForbidden, call{tunnel: "orders", path: "/.well-known/spiffe-bundle"}); a.code() != "caller_unknown" {
 		t.Errorf("another host: %s", a.body)
+	}
+}
+
+// TestTwoTrustDomainsFederate has a relay of cloud.example follow the bundle of dc1.example, whose own relay serves it: the
+// agent of dc1.example stays while its root turns over, and whoever claims the other trust domain's identity is refused (H12).
+func TestTwoTrustDomainsFederate(t *testing.T) {
+	s := withAuthority(t, time.Hour, options{}, ordersTunnel(servers.StartOrders(t, new(servers.Loopback))))
+	s.relay.edit(t, "bundle_host: trust.dc1.example", "bundle_host: localhost")
+	s.relay.edit(t, "\nserver_certificate: {cert: relay.crt, key: relay.key}", "") // others know it by its SVID
+	s.relay.stop(t)
+	s.relay.start(t)
+	s.relay.ready(t)
+	if err := os.WriteFile(s.file("first.pem"), []byte(s.ca(t, "bundle", "--pem")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := newSite(t, options{}, s.tunnels...)
+	other.identities.cloud = s.cloud // one cloud
+	certstest.WriteBundle(t, other.dir, "cloud", s.cloud)
+	other.write(t, "relay", s.cloud.Issue(t, relayID, certstest.DNS("*.dc1.example")))
+	other.relay.edit(t, "{bundle: dc1.pem}", fmt.Sprintf("{endpoint: 'https://localhost:%d/.well-known/spiffe-bundle', profile: https_spiffe, endpoint_id: '%s', bundle: '%s'}",
+		s.address.Port(), issuedRelayID, s.file("first.pem")))
+	other.relay.start(t)
+	other.relay.ready(t)
+	s.agent.edit(t, `relays: ["`+s.address.String()+`"]`, `relays: ["`+other.address.String()+`"]`)
+	s.agent.edit(t, "spiffe://dc1.example/relay/*", "spiffe://cloud.example/relay/*")
+	s.agent.edit(t, "identity: {enrolled: agent-id}", "identity: {enrolled: agent-id}\ntrust: {cloud.example: {bundle: cloud.pem}}")
+	s.startAgent(t)
+	c := other.caller(t, nil, billingID, h1)
+	c.must(t, http.StatusOK, call{tunnel: "orders", path: "/v1/orders"})
+
+	// An authority of one trust domain vouches for no other's identities.
+	for name, cert := range map[string]tls.Certificate{
+		"theirs from ours": s.cloud.Issue(t, "spiffe://dc1.example/agent/b"),
+		"ours from theirs": s.dc.Issue(t, "spiffe://cloud.example/agent/b"), // of a CA that nobody here believes
+	} {
+		conn, err := tls.Dial("tcp", other.address.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"fairlead/1"}, Certificates: []tls.Certificate{cert}})
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1)) // TLS 1.3 tells a client of its certificate at its first read
+			_ = conn.Close()
+		}
+		if alert, ok := errors.AsType[*net.OpError](err); !ok || alert.Op != "remote error" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	s.ca(t, "root", "prepare")
+	within(t, time.Minute, "the other relay knows the next root", func(context.Context) error {
+		if !strings.Contains(other.relay.Log().String(), "bundle changed") {
+			return errNotYet
+		}
+		return nil
+	})
+	s.ca(t, "root", "activate", "--force")
+	s.enrolAgent(t)
+	within(t, time.Minute, "the agent has shown its new SVID", func(context.Context) error {
+		if !strings.Contains(s.agent.Log().String(), "identity reloaded") {
+			return errNotYet
+		}
+		return nil
+	})
+	s.ca(t, "root", "retire", "--force")
+	within(t, time.Minute, "the other relay has let the old root go", func(context.Context) error {
+		if strings.Count(other.relay.Log().String(), "bundle changed") < 2 {
+			return errNotYet
+		}
+		return nil
+	})
+	c.must(t, http.StatusOK, call{tunnel: "orders", path: "/v1/orders"})
+	if strings.Contains(s.agent.Log().String(), "link lost") {
+		t.Error("a link was lost")
 	}
 }

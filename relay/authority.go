@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,8 +82,7 @@ func (b *behind) freshBundle(ctx context.Context) ([]byte, error) {
 func (r *Relay) serveBundle(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		x := r.current.Load()
-		host, err := tunnel.ParseHost(hostOf(req.Host))
-		if x.file.Authority.BundleHost == "" || err != nil || string(host) != x.file.Authority.BundleHost {
+		if host := x.file.Authority.BundleHost; host == "" || string(tunnel.RequestHost(req.Host)) != host {
 			next.ServeHTTP(w, req)
 			return
 		}
@@ -101,14 +99,6 @@ func (r *Relay) serveBundle(next http.Handler) http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(text) // who has hung up hears nothing
 	})
-}
-
-// hostOf cuts a port off.
-func hostOf(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		return host[:i]
-	}
-	return host
 }
 
 // bans is the list of whom the authority has banned, as it was heard last. It is kept over restarts, and holds while the

@@ -62,7 +62,7 @@ func newEndpoint(t *testing.T) *endpoint {
 	e.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	e.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		if c := e.cert.Load(); c != nil {
-			return &tls.Config{Certificates: []tls.Certificate{*c}, MinVersion: tls.VersionTLS13}, nil
+			return &tls.Config{Certificates: []tls.Certificate{*c}, MinVersion: tls.VersionTLS13, ClientAuth: tls.RequestClientCert}, nil // as a relay does
 		}
 		return nil, nil
 	}}

@@ -43,6 +43,9 @@ func newClient(f *follower, e Endpoint) (*http.Client, error) {
 			}
 			return nil
 		})
+		transport.TLSClientConfig.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return new(tls.Certificate), nil // none, also for an endpoint that asks for one
+		}
 	case e.CA != "":
 		pem, err := os.ReadFile(e.CA)
 		if err != nil {
