@@ -39,6 +39,14 @@ test: test-deps ## run every test; as root on Debian it first installs the serve
 test-deps: # the servers and tools of the end-to-end tests, listed in e2e/deps.sh
 	e2e/deps.sh
 
+SPIRE_BIN := $(CURDIR)/bin/spire
+
+.PHONY: test-spire
+test-spire: ## run relay, agent and callers on real SPIRE; the first run builds it, which takes some 15 minutes
+	mkdir -p $(SPIRE_BIN)
+	CGO_ENABLED=1 go -C packaging/spire build -o $(SPIRE_BIN)/ github.com/spiffe/spire/cmd/spire-server github.com/spiffe/spire/cmd/spire-agent
+	SPIRE_BIN=$(SPIRE_BIN) go test -race -tags spire -count=1 -v -timeout 30m ./e2e/spire
+
 .PHONY: race
 race: ## run the link, agent and relay tests ten times under the race detector
 	go test -race -shuffle=on -count=10 -timeout 30m ./protocol/... ./certs/... ./agent/... ./relay/...

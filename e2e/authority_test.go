@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -445,7 +446,7 @@ func TestTwoTrustDomainsFederate(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := newSite(t, options{}, s.tunnels...)
-	other.identities.cloud = s.cloud // one cloud
+	other.cloud = s.cloud // one cloud
 	certstest.WriteBundle(t, other.dir, "cloud", s.cloud)
 	other.write(t, "relay", s.cloud.Issue(t, relayID, certstest.DNS("*.dc1.example")))
 	other.relay.edit(t, "{bundle: dc1.pem}", fmt.Sprintf("{endpoint: 'https://localhost:%d/.well-known/spiffe-bundle', profile: https_spiffe, endpoint_id: '%s', bundle: '%s'}",
@@ -499,5 +500,33 @@ func TestTwoTrustDomainsFederate(t *testing.T) {
 	c.must(t, http.StatusOK, call{tunnel: "orders", path: "/v1/orders"})
 	if strings.Contains(s.agent.Log().String(), "link lost") {
 		t.Error("a link was lost")
+	}
+}
+
+// TestEverythingThatExpiresIsShown wants the SVID, both bundles and the server_certificate in status and metrics.
+func TestEverythingThatExpiresIsShown(t *testing.T) {
+	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
+	var status struct {
+		Expiries []struct{ Kind, Name string }
+	}
+	if err := json.Unmarshal([]byte(s.relay.command(t, "status", "-c", s.relay.config, "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := s.relay.get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, name := range map[string]string{"svid": issuedRelayID, "server_certificate": "*.dc1.example"} {
+		if !slices.ContainsFunc(status.Expiries, func(e struct{ Kind, Name string }) bool { return e.Kind == kind && e.Name == name }) {
+			t.Errorf("status has no %s of %s: %v", kind, name, status.Expiries)
+		}
+		if line := fmt.Sprintf(`fairlead_relay_expiry_timestamp_seconds{kind="%s",name="%s"}`, kind, name); !strings.Contains(metrics, line) {
+			t.Errorf("no metric %s", line)
+		}
+	}
+	for _, td := range []string{"cloud.example", "dc1.example"} {
+		if !strings.Contains(metrics, `{kind="bundle",name="`+td+`"}`) {
+			t.Errorf("no metric of the bundle of %s", td)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -57,7 +58,7 @@ func (r *Relay) serverCert() func() (*tls.Certificate, error) {
 		at   time.Time
 	}
 	var last atomic.Pointer[read]
-	return func() (*tls.Certificate, error) {
+	get := func() (*tls.Certificate, error) {
 		if l := last.Load(); l != nil && time.Since(l.at) < pollFile {
 			return l.cert, nil
 		}
@@ -71,8 +72,25 @@ func (r *Relay) serverCert() func() (*tls.Certificate, error) {
 			cert = l.cert
 		}
 		last.Store(&read{cert, time.Now()})
+		r.serverLeaf.Store(cert.Leaf)
 		return cert, nil
 	}
+	_, _ = get() // for whoever asks when it expires; load has found it good, and callers hear of a fault
+	return get
+}
+
+// Expiries are those of all that has to be renewed: SVID, bundles, server_certificate and the keys of issuers.
+func (r *Relay) Expiries() []certs.Expiry {
+	all := r.source.Expiries()
+	if leaf := r.serverLeaf.Load(); leaf != nil {
+		all = append(all, certs.Expiry{Kind: "server_certificate", Name: strings.Join(leaf.DNSNames, " "), From: leaf.NotBefore, Until: leaf.NotAfter})
+	}
+	for _, s := range r.current.Load().tokens.Status() {
+		if !s.Until.IsZero() {
+			all = append(all, certs.Expiry{Kind: "keys", Name: s.Issuer, From: s.Fetched, Until: s.Until})
+		}
+	}
+	return all
 }
 
 // proof translates what the connection has shown for the gateway.

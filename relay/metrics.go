@@ -67,7 +67,7 @@ var (
 	udpMissingDesc = prometheus.NewDesc("fairlead_relay_udp_buffer_missing_bytes", "What the system refused of the largest buffers that QUIC asked for.", nil, nil)
 	agentsDesc     = prometheus.NewDesc("fairlead_relay_tunnel_agents", "Agent processes that serve a tunnel, answer, and whose backend is up.", []string{"tunnel"}, nil)
 	unprovedDesc   = prometheus.NewDesc("fairlead_relay_unproved_connections", "Connections that have not proved who they are.", nil, nil)
-	expiryDesc     = prometheus.NewDesc("fairlead_relay_expiry_timestamp_seconds", "When an SVID or a bundle expires.", []string{"kind", "name"}, nil)
+	expiryDesc     = prometheus.NewDesc("fairlead_relay_expiry_timestamp_seconds", "When an SVID, a bundle, the server_certificate or the keys of an issuer expire.", []string{"kind", "name"}, nil)
 
 	byTransport = []string{"transport"}
 	byWay       = []string{"transport", "direction"}
@@ -93,7 +93,7 @@ func (c stateCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(udpMissingDesc, float64(b.Short))
 	}
 	gauge(unprovedDesc, float64(c.r.strangers.Unproved()))
-	for _, e := range c.r.source.Expiries() {
+	for _, e := range c.r.Expiries() {
 		gauge(expiryDesc, float64(e.Until.UnixNano())/float64(time.Second), e.Kind, e.Name)
 	}
 }

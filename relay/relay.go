@@ -4,6 +4,7 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -52,6 +53,8 @@ type Relay struct {
 	listening atomic.Bool
 	stopping  atomic.Bool
 	udp       atomic.Pointer[Buffers] // of the port, once it is open
+
+	serverLeaf atomic.Pointer[x509.Certificate] // of server_certificate, as it was read last
 
 	// reloading serialises reloads and guards: the fields below.
 	reloading sync.Mutex

@@ -30,7 +30,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	group.Go(func() error { r.registry.Run(life); return nil })
 	group.Go(func() error { r.links.Run(side); return nil }) // links are judged while they drain, too
 	group.Go(func() error { r.callers.Run(side); return nil })
-	group.Go(func() error { certs.WatchExpiry(side, r.source, r.log); return nil })
+	group.Go(func() error { certs.WatchExpiry(side, r, r.log); return nil })
 	asking, cancel := context.WithTimeout(life, firstBans)
 	r.fetchBans(asking) // before anybody may connect
 	cancel()

@@ -31,8 +31,8 @@ type Status struct {
 
 // Expiry is when something has to be renewed by.
 type Expiry struct {
-	Kind     string    `json:"kind"` // svid or bundle
-	Name     string    `json:"name"` // the SPIFFE ID or trust domain
+	Kind     string    `json:"kind"` // svid, bundle, server_certificate or keys
+	Name     string    `json:"name"` // the SPIFFE ID, trust domain, DNS names or issuer
 	NotAfter time.Time `json:"not_after"`
 }
 
@@ -62,7 +62,7 @@ func (r *Relay) Status() Status {
 	if cert, err := r.source.Certificate(); err == nil {
 		s.NotAfter = cert.Leaf.NotAfter
 	}
-	for _, e := range r.source.Expiries() {
+	for _, e := range r.Expiries() {
 		s.Expiries = append(s.Expiries, Expiry{e.Kind, e.Name, e.Until})
 	}
 	slices.SortFunc(s.Expiries, func(a, b Expiry) int { return a.NotAfter.Compare(b.NotAfter) })

@@ -39,7 +39,7 @@ func TestStaleKeysServeForTheGraceAndNoLonger(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, r *remote) {
 		r.web.down()
 		sleep(4 * time.Minute)
-		if err := r.verify(t); err != nil || r.Status()[0].Stale {
+		if err := r.verify(t); err != nil || r.Status()[0].Stale || !r.Status()[0].Until.After(time.Now().Add(time.Hour)) {
 			t.Errorf("in TTL: %v, %+v", err, r.Status())
 		}
 		sleep(58 * time.Minute)

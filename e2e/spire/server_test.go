@@ -5,6 +5,7 @@ package spire
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -146,7 +147,7 @@ func (d *domain) command(t *testing.T, args ...string) string {
 }
 
 func stderr(err error) []byte {
-	if e, ok := err.(*exec.ExitError); ok { //nolint:errorlint // as exec returns it
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return e.Stderr
 	}
 	return nil
