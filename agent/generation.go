@@ -28,7 +28,8 @@ func (a *Agent) newGeneration(l *loaded) *generation {
 	g := &generation{file: l.file, source: l.source}
 	g.watcher = a.newWatcher(g)
 	g.uplink = uplink.New(uplink.Config{
-		Relays: l.file.Relays, RelayID: l.file.RelayID, Source: l.source, RequirePQ: l.file.RequirePQ, Transport: uplink.Transport(l.file.Transport),
+		Relays: l.file.Relays, RelayID: l.file.RelayID, Source: l.source, RequirePQ: l.file.RequirePQ,
+		Banned: sources.Banned(l.source), Changed: func() { sources.Refresh(l.source) }, Transport: uplink.Transport(l.file.Transport),
 		Dial: l.dial, ByName: l.byName, Lanes: l.file.Limits.Lanes, Congestion: l.file.Congestion, Slots: &a.slots,
 		Hello: func() *protocol.Hello { return a.hello(l.file) },
 		Down:  func() []*protocol.TunnelStatus { return a.current.Load().watcher.Down() },

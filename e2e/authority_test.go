@@ -318,6 +318,29 @@ func TestABanEndsLinksOnEveryRelay(t *testing.T) {
 		}
 		return nil
 	})
+	// A banned relay loses its agents, who hear of it from the others.
+	within(t, time.Minute, "the second relay has the agent again", func(context.Context) error {
+		if !strings.Contains(second.command(t, "status", "-c", second.config), "dc1-a") {
+			return errNotYet
+		}
+		return nil
+	})
+	s.ca(t, "ban", "spiffe://dc1.example/relay/b")
+	within(t, 10*time.Second, "the agent lets the second relay go", func(context.Context) error {
+		if !strings.Contains(s.agent.Log().String(), "the relay's identity is banned") {
+			return errNotYet
+		}
+		return nil
+	})
+	within(t, time.Minute, "the second relay has no agent", func(context.Context) error {
+		if strings.Contains(second.command(t, "status", "-c", second.config), "dc1-a") {
+			return errNotYet
+		}
+		return nil
+	})
+	if !strings.Contains(s.relay.command(t, "status", "-c", s.relay.config), "dc1-a") {
+		t.Error("the first relay has lost the agent too")
+	}
 	// A banned caller is refused, on connections that stand too.
 	s.ca(t, "ban", billingID)
 	within(t, 10*time.Second, "the caller is refused", func(context.Context) error {

@@ -43,6 +43,8 @@ func (r *Relay) serveAgent(ctx context.Context, s link.Session, proved func()) {
 	proved()
 	h.conn.Store(conn)
 	close(h.registered)
+	r.linked.Store(h, nil)
+	defer r.linked.Delete(h)
 	defer context.AfterFunc(r.stops, func() {
 		// Where it cannot be said, the link is going anyway.
 		_ = conn.Send(&protocol.Drain{Code: protocol.Draining, Sentence: "relay stops", Deadline: r.current.Load().file.DrainTimeout})

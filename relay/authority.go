@@ -168,6 +168,14 @@ func (r *Relay) followBans(ctx context.Context) {
 	}
 }
 
+// tellAgents says on every link that the authority's state has changed: a relay may be banned, which its agents are to know.
+func (r *Relay) tellAgents() {
+	r.linked.Range(func(h, _ any) bool {
+		go h.(*agentLink).answer(new(protocol.Answer)) // an agent that takes nothing holds it for the dead time, and nobody else
+		return true
+	})
+}
+
 func (r *Relay) fetchBans(ctx context.Context) {
 	fetch := r.current.Load().authority.bans
 	if fetch == nil {
@@ -182,6 +190,7 @@ func (r *Relay) fetchBans(ctx context.Context) {
 		if changed, err = r.bans.take(next); changed {
 			r.log.Warn("bans changed", "security", true, "bans", len(next))
 			r.judge()
+			r.tellAgents()
 		}
 	}
 	fault := ""

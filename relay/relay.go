@@ -46,6 +46,7 @@ type Relay struct {
 	bans      *bans
 	carrier   *enroll.Carrier
 	links     *standing.Keeper // of agents
+	linked    sync.Map         // of *agentLink: those that have registered
 	callers   *standing.Keeper // of callers' connections
 
 	current   atomic.Pointer[rules]

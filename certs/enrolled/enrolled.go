@@ -7,13 +7,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +31,7 @@ import (
 const (
 	identityFile = "identity.pem" // chain and key; the key is sealed where the system can
 	bundleFile   = "bundle.json"  // the trust domain's, in SPIFFE's format
+	bansFile     = "bans.json"    // as they were heard last; there once they were
 	maxFile      = 256 << 10
 )
 
@@ -77,6 +81,7 @@ type Config struct {
 type Source struct {
 	config Config
 	state  atomic.Pointer[state]
+	nudged atomic.Bool
 
 	// Touched by Run alone.
 	fault string // of the last attempt, "" after a success: each is logged once
@@ -92,7 +97,8 @@ type state struct {
 	id         certs.ID
 	bundle     *spiffebundle.Bundle
 	pool       *x509.CertPool
-	text       [2][]byte // of the two files
+	bans       authority.Bans
+	text       [3][]byte // of the files
 	renew      time.Time
 	refresh    time.Time
 	generation uint64
@@ -124,18 +130,23 @@ func (s *Source) read(now time.Time) (*state, error) {
 	return s.parse(text, now)
 }
 
-// texts are those of the two files.
-func (s *Source) texts() (text [2][]byte, err error) {
+// texts are those of the files.
+func (s *Source) texts() (text [3][]byte, err error) {
 	if text[0], err = secretfile.Read(filepath.Join(s.config.Dir, identityFile), maxFile); err != nil {
 		return text, err
 	}
-	text[1], err = os.ReadFile(filepath.Join(s.config.Dir, bundleFile))
+	if text[1], err = os.ReadFile(filepath.Join(s.config.Dir, bundleFile)); err != nil {
+		return text, err
+	}
+	if text[2], err = os.ReadFile(filepath.Join(s.config.Dir, bansFile)); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
 	return text, err
 }
 
 // parse makes the state of the files' texts. Renewal is due at half of the SVID's life, or a little before, so that those who
 // were enrolled together do not all come at once.
-func (s *Source) parse(text [2][]byte, now time.Time) (*state, error) {
+func (s *Source) parse(text [3][]byte, now time.Time) (*state, error) {
 	next, identity, bundle := &state{text: text, pool: x509.NewCertPool()}, text[0], text[1]
 	path := filepath.Join(s.config.Dir, identityFile)
 	chain, sealed := splitChain(identity)
@@ -156,6 +167,11 @@ func (s *Source) parse(text [2][]byte, now time.Time) (*state, error) {
 	}
 	for _, c := range next.bundle.X509Authorities() {
 		next.pool.AddCert(c)
+	}
+	if text[2] != nil {
+		if err := json.Unmarshal(text[2], &next.bans); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(s.config.Dir, bansFile), err)
+		}
 	}
 	life := cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)
 	next.renew = cert.Leaf.NotAfter.Add(-life/2 - rand.N(life/20+1))
@@ -203,9 +219,10 @@ func (s *Source) Run(ctx context.Context) error {
 func (s *Source) turn(ctx context.Context, now time.Time) {
 	s.reread(now)
 	current := s.state.Load()
-	if s.config.Ask == nil || now.Before(s.next) || now.Before(current.renew) && now.Before(current.refresh) {
+	if s.config.Ask == nil || now.Before(s.next) || now.Before(current.renew) && now.Before(current.refresh) && !s.nudged.Load() {
 		return
 	}
+	s.nudged.Store(false)
 	err := s.attempt(ctx, current, now)
 	if ctx.Err() != nil {
 		return
@@ -231,9 +248,14 @@ func (s *Source) turn(ctx context.Context, now time.Time) {
 
 func (s *Source) attempt(ctx context.Context, current *state, now time.Time) error {
 	if now.Before(current.renew) {
-		said, err := authority.Fetch(ctx, s.config.Ask, nil, current.bundle)
+		said, err := authority.Fetch(ctx, s.config.Ask, current.cert, current.bundle)
 		if err != nil {
 			return err
+		}
+		if !slices.Equal(said.Bans, current.bans) {
+			if err := s.keepBans(said.Bans); err != nil {
+				return err
+			}
 		}
 		if !said.Bundle.Equal(current.bundle) {
 			if err := writeBundle(s.config.Dir, said.Bundle); err != nil {
@@ -257,6 +279,20 @@ func (s *Source) attempt(ctx context.Context, current *state, now time.Time) err
 	return nil
 }
 
+func (s *Source) keepBans(b authority.Bans) error {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	return secretfile.Write(filepath.Join(s.config.Dir, bansFile), text)
+}
+
+// Refresh has bundle and bans asked for at the next turn: somebody says that they have changed.
+func (s *Source) Refresh() { s.nudged.Store(true) }
+
+// Banned returns the ban that meets an identity, as far as it was heard of, or nil.
+func (s *Source) Banned(id certs.Identity) *authority.Ban { return s.state.Load().bans.Of(id) }
+
 // take makes what the folder holds the state.
 func (s *Source) take(now time.Time) error {
 	next, err := s.read(now)
@@ -268,7 +304,7 @@ func (s *Source) take(now time.Time) error {
 		return fmt.Errorf("%s: expected an SVID of %s, got one of %s, which takes a restart", s.config.Dir, before.id, next.id)
 	}
 	next.generation = before.generation
-	if !next.cert.Leaf.Equal(before.cert.Leaf) || !next.bundle.Equal(before.bundle) {
+	if !next.cert.Leaf.Equal(before.cert.Leaf) || !next.bundle.Equal(before.bundle) || !slices.Equal(next.bans, before.bans) {
 		next.generation++
 	}
 	if next.cert.Leaf.Equal(before.cert.Leaf) {
@@ -282,7 +318,7 @@ func (s *Source) take(now time.Time) error {
 func (s *Source) reread(now time.Time) {
 	text, err := s.texts()
 	before := s.state.Load().text
-	if err != nil || bytes.Equal(text[0], before[0]) && bytes.Equal(text[1], before[1]) {
+	if err != nil || slices.EqualFunc(text[:], before[:], bytes.Equal) {
 		return // a folder that is being written is read at the next turn
 	}
 	if err := s.take(now); err != nil {

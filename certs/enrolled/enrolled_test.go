@@ -168,6 +168,31 @@ func TestANextRootIsBelievedBeforeAnythingIsIssuedUnderIt(t *testing.T) {
 	}
 }
 
+func TestBansAreHeardOfAndKept(t *testing.T) {
+	r := newRig(t, time.Hour)
+	s := r.open(t)
+	if _, err := r.folder.Ban("spiffe://dc1.example/relay/b", ""); err != nil {
+		t.Fatal(err)
+	}
+	banned, err := certs.ParseID("spiffe://dc1.example/relay/b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	generation := s.Generation()
+	s.Refresh()
+	eventually(t, "banned", func() bool { return s.Banned(certs.Identity{ID: banned}) != nil && s.Generation() > generation })
+	if s.Banned(certs.Identity{ID: r.id}) != nil {
+		t.Error("somebody else is banned")
+	}
+	if again, err := enrolled.Open(enrolled.Config{Dir: r.dir}); err != nil || again.Banned(certs.Identity{ID: banned}) == nil {
+		t.Errorf("forgotten after a restart: %v", err)
+	}
+	if err := r.folder.Unban("spiffe://dc1.example/relay/b"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the ban is lifted", func() bool { return s.Banned(certs.Identity{ID: banned}) == nil })
+}
+
 func TestWhileTheAuthorityIsAwayTheSVIDServesOn(t *testing.T) {
 	r := newRig(t, 4*time.Second)
 	r.away.Store(true)

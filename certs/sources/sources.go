@@ -123,13 +123,33 @@ func JWTBundles(s Source) func(certs.TrustDomain) ([]byte, error) {
 
 // Bans asks the built-in authority for whom it has banned, by an enrolled identity.
 func Bans(ctx context.Context, s Source) (authority.Bans, error) {
-	if j, ok := s.(*joined); ok {
-		s = j.Source
-	}
-	if e, ok := s.(*enrolled.Source); ok {
+	if e, ok := enrolledIn(s); ok {
 		return e.Bans(ctx)
 	}
 	return nil, errors.New("an enrolled identity is expected")
+}
+
+// Banned is the check of a source that knows of bans: an enrolled one. It is never nil.
+func Banned(s Source) func(certs.Identity) *authority.Ban {
+	if e, ok := enrolledIn(s); ok {
+		return e.Banned
+	}
+	return func(certs.Identity) *authority.Ban { return nil }
+}
+
+// Refresh has a source ask its authority again, where it has one.
+func Refresh(s Source) {
+	if e, ok := enrolledIn(s); ok {
+		e.Refresh()
+	}
+}
+
+func enrolledIn(s Source) (*enrolled.Source, bool) {
+	if j, ok := s.(*joined); ok {
+		s = j.Source
+	}
+	e, ok := s.(*enrolled.Source)
+	return e, ok
 }
 
 type jwtBundles interface {

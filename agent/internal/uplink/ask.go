@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -19,7 +20,9 @@ var ErrNoLink = errors.New("no link to a relay stands")
 // Ask carries a request to the authority behind the relays: by one link after the other, until one brings an answer.
 func (u *Uplink) Ask(ctx context.Context, request []byte) ([]byte, error) {
 	last := ErrNoLink
-	for _, e := range u.all() {
+	all := u.all()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) // a relay that is silent delays some requests, not all
+	for _, e := range all {
 		answer, err := e.ask(ctx, request)
 		if err == nil {
 			return answer, nil
@@ -67,8 +70,12 @@ func (e *end) ask(ctx context.Context, request []byte) ([]byte, error) {
 	}
 }
 
-// answered takes an answer; one that nobody waits for any more is passed over.
+// answered takes an answer; one that nobody waits for any more is passed over, and one to nothing says that the authority's
+// state has changed.
 func (e *end) answered(m *protocol.Answer) {
+	if m.Number == 0 && e.u.cfg.Changed != nil {
+		e.u.cfg.Changed()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a := e.asking; a != nil && a.number == m.Number {

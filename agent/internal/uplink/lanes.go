@@ -78,13 +78,17 @@ func (e *end) attemptLanes(ctx context.Context, up func()) error {
 		e.demand.wake()
 		e.u.cfg.Serve(life, st, info)
 	}})
-	e.demand.lanes.Store(s)
-	e.report(first.welcome, first.peer)
 	p := &pool{
 		end: e, session: s, stop: stop, results: make(chan *lane), homes: make(map[home]map[*lanelink.Lane]struct{}),
 		pace: rate.NewLimiter(lanesPerSecond, e.u.cfg.Lanes),
 	}
-	p.add(ctx, first)
+	if err := p.add(ctx, first); err != nil {
+		stop()
+		s.Close(err)
+		return fmt.Errorf("lane to %s: %w", e.address, err)
+	}
+	e.demand.lanes.Store(s)
+	e.report(first.welcome, first.peer)
 	e.mu.Lock()
 	e.session, e.welcome, e.peer, e.since, e.err = s, first.welcome, first.peer, time.Now(), nil
 	e.mu.Unlock()
@@ -231,23 +235,26 @@ func (p *pool) grow(ctx context.Context) {
 
 // take adds the lane that a dial brought; after one that brought none the next waits.
 func (p *pool) take(ctx context.Context, l *lane) {
-	if l == nil {
+	vain := l != nil && p.inVain(l)
+	if l == nil || p.add(ctx, l) != nil {
 		p.failed++
 		p.pause(p.failed)
 		return
 	}
 	p.failed, p.notYet = 0, time.Time{}
-	p.mu.Lock()
-	if p.idle(l.home()) >= laneFloor && p.wanting() > 0 {
-		p.vain++
-	} else {
+	if p.vain++; !vain {
 		p.vain = 0
 	}
-	p.mu.Unlock()
 	if p.vain > vainLanes { // whoever balances the load does not lead to where they are missing
 		p.pause(p.vain - vainLanes)
 	}
-	p.add(ctx, l)
+}
+
+// inVain reports whether a lane has landed where none is missing, while one is elsewhere.
+func (p *pool) inVain(l *lane) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.idle(l.home()) >= laneFloor && p.wanting() > 0
 }
 
 func (p *pool) pause(times int) {
@@ -255,19 +262,19 @@ func (p *pool) pause(times int) {
 	p.notYet = time.Now().Add(time.Duration(rand.Int64N(int64(most))))
 }
 
-// add lets a lane serve for as long as its relay's identity holds.
-func (p *pool) add(ctx context.Context, l *lane) {
+// add lets a lane serve for as long as its relay's identity holds. Where it may not, it is closed.
+func (p *pool) add(ctx context.Context, l *lane) error {
 	log := p.end.u.cfg.Log.With("relay", p.end.relay, "address", p.end.address, "transport", laneTransport)
 	held, err := p.end.u.hold(context.WithoutCancel(ctx), &l.info.TLS, log) // streams outlive ctx by the drain
 	if err != nil {
 		_ = l.conn.NetConn().Close()
-		log.Warn("lane not taken", "error", err)
-		return
+		log.Debug("lane not taken", "error", err)
+		return err
 	}
 	added, err := p.session.Add(l.conn, false, l.info, held.heard)
 	if err != nil {
 		held.release()
-		return // the session has ended, and run says why
+		return err // the session has ended, and run says why
 	}
 	held.begin(func(m *protocol.Proof) error {
 		note, err := protocol.Append(nil, m)
@@ -297,6 +304,7 @@ func (p *pool) add(ctx context.Context, l *lane) {
 		p.mu.Unlock()
 		p.end.demand.wake()
 	})
+	return nil
 }
 
 // drain lets the running streams end; it blocks for Config.Drain at most.

@@ -24,7 +24,20 @@ func (u *Uplink) newKeeper() *standing.Keeper {
 		Verify: func(chain []*x509.Certificate) (certs.Identity, error) {
 			return certs.Verify(u.cfg.Source, chain, x509.ExtKeyUsageServerAuth, time.Now())
 		},
+		Allow: u.checkBans,
 	})
+}
+
+func (u *Uplink) checkBans(proved []certs.Identity) error {
+	if u.cfg.Banned == nil {
+		return nil
+	}
+	for _, id := range proved {
+		if b := u.cfg.Banned(id); b != nil {
+			return protocol.Errorf(protocol.IdentityBanned, "the relay's identity is banned: %s, since %s", b.Target, b.Since.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
 }
 
 // relayEnd is what a connection to a relay knows of the relay's identity, and shows of the agent's.
@@ -119,6 +132,9 @@ func (r *relayEnd) heard(note []byte) {
 
 // revocation says in a code why a relay's identity does not hold any more.
 func revocation(cause error) *protocol.Error {
+	if e, ok := errors.AsType[*protocol.Error](cause); ok {
+		return e
+	}
 	invalid, ok := errors.AsType[*certs.VerifyError](cause)
 	if errors.Is(cause, standing.ErrExpired) || ok && invalid.Reason == certs.ReasonExpired {
 		return protocol.Errorf(protocol.IdentityExpired, "the relay's identity has expired, and no newer one was proved").WithCause(cause)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/authority"
 	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
@@ -39,7 +40,9 @@ type Config struct {
 	Relays    []string // host:port
 	RelayID   certs.Patterns
 	Source    certs.Source
-	RequirePQ bool // refuse relays without a post-quantum key agreement
+	RequirePQ bool                                // refuse relays without a post-quantum key agreement
+	Banned    func(certs.Identity) *authority.Ban // of relays; nil: none is known
+	Changed   func()                              // a relay says that its authority's state has changed; nil: nobody wants to know
 	Transport Transport
 	Dial      DialTCP // how TCP gets out: Direct, or through a proxy
 	ByName    bool    // leave the relays' names to the proxy behind Dial, which then is the only way out: no QUIC
