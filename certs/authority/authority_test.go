@@ -3,12 +3,17 @@ package authority_test
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -408,16 +413,89 @@ func TestAKeyUnderAPassphrase(t *testing.T) {
 	}
 }
 
+// TestTheIssuerIsConstrainedToItsTrustDomain signs an identity of another trust domain with the very issuing key.
 func TestTheIssuerIsConstrainedToItsTrustDomain(t *testing.T) {
 	r := newRig(t, authority.Options{}, nil)
 	a := r.enrol(t, agentID)
-	issuer := a.Certificate.Certificate[1]
-	if !bytes.Contains(issuer, []byte("dc1.example")) {
-		t.Fatal("no constraint")
+	chain := a.Certificate.Certificate
+	if len(chain) != 2 {
+		t.Fatalf("a chain of %d: the root belongs in the bundle", len(chain))
 	}
-	chain := a.Certificate
-	if len(chain.Certificate) != 2 {
-		t.Errorf("a chain of %d, the root belongs in the bundle", len(chain.Certificate))
+	issuer, err := x509.ParseCertificate(chain[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(r.dir, "issuer-*.key"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, verifies := range map[string]bool{"spiffe://dc1.example/agent/z": true, "spiffe://cloud.example/agent/z": false} {
+		leaf := *a.Certificate.Leaf
+		leaf.URIs = []*url.URL{id(t, name).URL()}
+		leaf.ExtraExtensions, leaf.Extensions = nil, nil
+		der, err := x509.CreateCertificate(rand.Reader, &leaf, issuer, leaf.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots, between := x509.NewCertPool(), x509.NewCertPool()
+		roots.AddCert(a.Bundle.X509Authorities()[0])
+		between.AddCert(issuer)
+		_, err = cert.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		if (err == nil) != verifies {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestNoAnswerIsTakenThatTheIssuerHasNotSigned alters a statement on its way, and has somebody with an SVID sign one.
+func TestNoAnswerIsTakenThatTheIssuerHasNotSigned(t *testing.T) {
+	r := newRig(t, authority.Options{}, nil)
+	a := r.enrol(t, agentID)
+	type message struct {
+		Statement []byte `json:"statement"`
+		Issuer    []byte `json:"issuer"`
+		Signature []byte `json:"signature"`
+	}
+	through := func(change func(m *message)) error {
+		_, err := authority.Fetch(t.Context(), func(ctx context.Context, request []byte) ([]byte, error) {
+			var m message
+			if err := json.Unmarshal(r.ca.Answer(ctx, request), &m); err != nil {
+				return nil, err
+			}
+			change(&m)
+			return json.Marshal(m)
+		}, nil, a.Bundle)
+		return err
+	}
+	if err := through(func(*message) {}); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*message){
+		"another sequence number": func(m *message) {
+			m.Statement = bytes.Replace(m.Statement, []byte(`"spiffe_sequence":1`), []byte(`"spiffe_sequence":2`), 1)
+		},
+		"signed by an SVID": func(m *message) {
+			sum := sha256.Sum256(append([]byte("EXPERIMENTAL-fairlead-statement\x00"), m.Statement...))
+			m.Issuer = a.Certificate.Certificate[0]
+			m.Signature, _ = a.Certificate.PrivateKey.(crypto.Signer).Sign(rand.Reader, sum[:], crypto.SHA256) // a failure is no signature
+		},
+	} {
+		if err := through(change); !errors.Is(err, authority.ErrNotTheAuthority) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -488,5 +566,32 @@ func TestTheSocketCarriesRequestsAndTheBundle(t *testing.T) {
 	stop()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestARelayProvesItselfBeforeTheTokenIsUsed puts somebody between who carries requests to the right authority, without an
+// SVID of its.
+func TestARelayProvesItselfBeforeTheTokenIsUsed(t *testing.T) {
+	r, other := newRig(t, authority.Options{}, nil), newRig(t, authority.Options{}, nil)
+	token := r.token(t, agentID)
+	chain := func(i *authority.Issued) func() []*x509.Certificate {
+		return func() []*x509.Certificate {
+			issuer, err := x509.ParseCertificate(i.Certificate.Certificate[1])
+			if err != nil {
+				t.Error(err)
+			}
+			return []*x509.Certificate{i.Certificate.Leaf, issuer}
+		}
+	}
+	const relayID = "spiffe://dc1.example/relay/a"
+	for name, shown := range map[string]func() []*x509.Certificate{
+		"nothing": func() []*x509.Certificate { return nil }, "another authority's SVID": chain(other.enrol(t, relayID)),
+	} {
+		if _, err := authority.Bootstrap(t.Context(), r.ask, token, shown); err == nil {
+			t.Fatalf("%s was taken for a relay", name)
+		}
+	}
+	if _, err := authority.Bootstrap(t.Context(), r.ask, token, chain(r.enrol(t, relayID))); err != nil {
+		t.Errorf("the token was used up, or the right relay refused: %v", err)
 	}
 }
