@@ -168,6 +168,15 @@ func (r *Relay) followBans(ctx context.Context) {
 	}
 }
 
+// logBans says which bans the first list has beyond the second.
+func (r *Relay) logBans(what string, first, second authority.Bans) {
+	for _, b := range first {
+		if !slices.Contains(second, b) {
+			r.log.Warn(what, "security", true, "target", b.Target, "since", b.Since, "reason", b.Reason)
+		}
+	}
+}
+
 // tellAgents says on every link that the authority's state has changed: a relay may be banned, which its agents are to know.
 func (r *Relay) tellAgents() {
 	r.linked.Range(func(h, _ any) bool {
@@ -186,9 +195,11 @@ func (r *Relay) fetchBans(ctx context.Context) {
 		return
 	}
 	if err == nil {
+		before := *r.bans.list.Load()
 		var changed bool
 		if changed, err = r.bans.take(next); changed {
-			r.log.Warn("bans changed", "security", true, "bans", len(next))
+			r.logBans("banned", next, before)
+			r.logBans("ban lifted", before, next)
 			r.judge()
 			r.tellAgents()
 		}
