@@ -170,6 +170,7 @@ func TestTheAuthoritysWholeLife(t *testing.T) {
 
 // TestATokenEnrolsOnce tries one token from twenty agents at once, and again (H19).
 func TestATokenEnrolsOnce(t *testing.T) {
+	t.Parallel()
 	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
 	token := s.enrolment(t, "--agent", "b")
 	var won atomic.Int32
@@ -204,6 +205,7 @@ func TestATokenEnrolsOnce(t *testing.T) {
 
 // TestABigRequestIsCutOff sends what announces 16 MiB to the port that asks for no certificate (H20).
 func TestABigRequestIsCutOff(t *testing.T) {
+	t.Parallel()
 	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
 	conn, err := tls.Dial("tcp", s.address.String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"fairlead-enroll/1"}})
 	if err != nil {
@@ -385,6 +387,7 @@ func cutBefore(text, mark string) (before []byte, after string, found bool) {
 
 // TestAnAgentThatWasOffForTooLongSaysSo lets its SVID expire while the agent is off, and while the authority is.
 func TestAnAgentThatWasOffForTooLongSaysSo(t *testing.T) {
+	t.Parallel()
 	s := withAuthority(t, 4*time.Second, options{}, ordersTunnel(servers.StartOrders(t, new(servers.Loopback))))
 	within(t, time.Minute, "the agent's SVID has expired, which it says", func(ctx context.Context) error {
 		out, err := exec.CommandContext(ctx, s.agent.binary(t), "check", "-c", s.agent.config).CombinedOutput()
@@ -425,6 +428,7 @@ func TestAnAgentThatWasOffForTooLongSaysSo(t *testing.T) {
 
 // TestTheBundleIsAnybodysAndNothingElseIs fetches it as a stranger.
 func TestTheBundleIsAnybodysAndNothingElseIs(t *testing.T) {
+	t.Parallel()
 	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
 	c := s.caller(t, nil, "", h1)
 	get := func(path string) (int, string) {
@@ -459,6 +463,7 @@ func TestTheBundleIsAnybodysAndNothingElseIs(t *testing.T) {
 // TestTwoTrustDomainsFederate has a relay of cloud.example follow the bundle of dc1.example, whose own relay serves it: the
 // agent of dc1.example stays while its root turns over, and whoever claims the other trust domain's identity is refused (H12).
 func TestTwoTrustDomainsFederate(t *testing.T) {
+	t.Parallel()
 	s := withAuthority(t, time.Hour, options{}, ordersTunnel(servers.StartOrders(t, new(servers.Loopback))))
 	s.relay.edit(t, "bundle_host: trust.dc1.example", "bundle_host: localhost")
 	s.relay.edit(t, "\nserver_certificate: {cert: relay.crt, key: relay.key}", "") // others know it by its SVID
@@ -528,6 +533,7 @@ func TestTwoTrustDomainsFederate(t *testing.T) {
 
 // TestEverythingThatExpiresIsShown wants the SVID, both bundles and the server_certificate in status and metrics.
 func TestEverythingThatExpiresIsShown(t *testing.T) {
+	t.Parallel()
 	s := withAuthority(t, time.Hour, options{}, tunnel{name: "orders", backend: "http://127.0.0.1:1"})
 	var status struct {
 		Expiries []struct{ Kind, Name string }

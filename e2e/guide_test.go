@@ -22,6 +22,7 @@ var shellBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 
 // TestTheGuideWithoutSPIRE runs the commands of certs/GUIDE.md as they stand there, but for the ports.
 func TestTheGuideWithoutSPIRE(t *testing.T) {
+	t.Parallel()
 	guide, err := os.ReadFile("../certs/GUIDE.md")
 	if err != nil {
 		t.Fatal(err)
