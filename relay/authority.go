@@ -172,7 +172,7 @@ func (r *Relay) followBans(ctx context.Context) {
 func (r *Relay) logBans(what string, first, second authority.Bans) {
 	for _, b := range first {
 		if !slices.Contains(second, b) {
-			r.log.Warn(what, "security", true, "target", b.Target, "since", b.Since, "reason", b.Reason)
+			r.log.Warn("ban", "security", true, "change", what, "target", b.Target, "since", b.Since, "reason", b.Reason)
 		}
 	}
 }
@@ -198,8 +198,8 @@ func (r *Relay) fetchBans(ctx context.Context) {
 		before := *r.bans.list.Load()
 		var changed bool
 		if changed, err = r.bans.take(next); changed {
-			r.logBans("banned", next, before)
-			r.logBans("ban lifted", before, next)
+			r.logBans("made", next, before)
+			r.logBans("lifted", before, next)
 			r.judge()
 			r.tellAgents()
 		}
