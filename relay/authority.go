@@ -104,9 +104,12 @@ func (r *Relay) serveBundle(next http.Handler) http.Handler {
 // bans is the list of whom the authority has banned, as it was heard last. It is kept over restarts, and holds while the
 // authority does not answer. It is safe for concurrent use.
 type bans struct {
-	file  string
-	list  atomic.Pointer[authority.Bans]
-	fault string // of the last attempt, "" after a success; touched by follow alone
+	file string
+	list atomic.Pointer[authority.Bans]
+
+	// Touched by fetchBans alone.
+	fault   string // of the last attempt, "" after a success
+	unsaved bool   // the file does not hold the list
 }
 
 func newBans(stateDir string) (*bans, error) {
@@ -133,7 +136,8 @@ func (b *bans) Check(id certs.Identity) error {
 
 // take makes next the list, and reports whether it is another.
 func (b *bans) take(next authority.Bans) (changed bool, err error) {
-	if slices.Equal(*b.list.Load(), next) {
+	changed = !slices.Equal(*b.list.Load(), next)
+	if !changed && !b.unsaved {
 		return false, nil
 	}
 	b.list.Store(&next)
@@ -144,7 +148,8 @@ func (b *bans) take(next authority.Bans) (changed bool, err error) {
 	if err == nil {
 		err = secretfile.Write(b.file, text)
 	}
-	return true, err
+	b.unsaved = err != nil
+	return changed, err
 }
 
 const (
@@ -187,8 +192,8 @@ func (r *Relay) tellAgents() {
 
 func (r *Relay) fetchBans(ctx context.Context) {
 	fetch := r.current.Load().authority.bans
-	if fetch == nil {
-		return
+	if fetch == nil { // nobody is there who bans, or lifts a ban
+		fetch = func(context.Context) (authority.Bans, error) { return authority.Bans{}, nil }
 	}
 	next, err := fetch(ctx)
 	if ctx.Err() != nil {

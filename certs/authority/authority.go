@@ -75,7 +75,7 @@ func (a *Authority) Expiries() []certs.Expiry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.load(); err != nil {
-		a.log.Error("the authority's folder is no good, what was read before serves on", "error", err)
+		a.log.Error("the authority's folder is no good", "error", err)
 	}
 	s := a.issuer.settings
 	all := []certs.Expiry{{Kind: "issuer", Name: s.td.Name(), From: s.issuer.NotBefore, Until: s.issuer.NotAfter}}

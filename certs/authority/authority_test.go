@@ -595,3 +595,18 @@ func TestARelayProvesItselfBeforeTheTokenIsUsed(t *testing.T) {
 		t.Errorf("the token was used up, or the right relay refused: %v", err)
 	}
 }
+
+func TestBansThatWouldNotCrossAreRefused(t *testing.T) {
+	r := newRig(t, authority.Options{}, nil)
+	a := r.enrol(t, agentID)
+	reason := strings.Repeat("r", 200)
+	for i := range 1000 {
+		if _, err := r.Ban(fmt.Sprintf("spiffe://dc1.example/agent/%d", i), reason); err != nil {
+			if s, err := authority.Fetch(t.Context(), r.ask, a.Certificate, a.Bundle); err != nil || len(s.Bans) != i {
+				t.Errorf("%d bans do not cross: %v", i, err)
+			}
+			return
+		}
+	}
+	t.Error("any number of bans was taken")
+}

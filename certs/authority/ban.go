@@ -28,8 +28,10 @@ type Ban struct {
 // Bans are a list of them, sorted by their targets.
 type Bans []Ban
 
-// maxReason is in bytes.
-const maxReason = 200
+const (
+	maxReason = 200       // bytes
+	maxBans   = 128 << 10 // of all bans in JSON: an answer with them has to cross
+)
 
 // Of returns the ban that meets an identity, or nil.
 func (b Bans) Of(id certs.Identity) *Ban {
@@ -98,6 +100,10 @@ func (f *Folder) Ban(what, reason string) (Ban, error) {
 	if _, err := f.read(); err != nil {
 		return Ban{}, err
 	}
+	all, err := f.Bans()
+	if err != nil {
+		return Ban{}, err
+	}
 	if b, err := readBan(f.banFile(t)); err == nil {
 		return b, nil
 	}
@@ -105,6 +111,9 @@ func (f *Folder) Ban(what, reason string) (Ban, error) {
 	text, err := json.Marshal(b)
 	if err != nil {
 		return Ban{}, err
+	}
+	if list, err := json.Marshal(append(all, b)); err != nil || len(list) > maxBans {
+		return Ban{}, fmt.Errorf("expected bans of at most %d KiB, there are %d: lift those of certificates that have expired", maxBans>>10, len(all))
 	}
 	return b, secretfile.Write(f.banFile(t), text)
 }

@@ -112,6 +112,8 @@ func NewRemote(address string, source func() certs.Source) *Remote {
 
 // Ask is an authority.Ask.
 func (r *Remote) Ask(ctx context.Context, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kept := r.conn != nil
