@@ -224,8 +224,10 @@ func (s *Session) spawn(f func()) {
 	}
 }
 
-// left says that a stream has ended; its lane is free again unless it has ended too.
-func (s *Session) left(st *Stream, reusable bool) {
+// left says that a stream has ended; its lane is free again unless it has ended too. It reports whether it is: an opener's
+// lane that is tired by now is not, and the caller ends it. (Under mu, so that either retire finds it idle or this sees it
+// tired.)
+func (s *Session) left(st *Stream, reusable bool) bool {
 	l := st.lane
 	s.mu.Lock()
 	_, there := s.open[st]
@@ -234,6 +236,7 @@ func (s *Session) left(st *Stream, reusable bool) {
 		s.inbound--
 	}
 	_, alive := s.lanes[l]
+	reusable = reusable && (!l.opens || !l.tired.Load())
 	if reusable && alive && l.opens && l.current.CompareAndSwap(st, nil) {
 		l.idleSince = time.Now()
 		s.idle = append(s.idle, l)
@@ -242,6 +245,7 @@ func (s *Session) left(st *Stream, reusable bool) {
 	if reusable && !l.opens && l.current.CompareAndSwap(st, nil) {
 		l.freed <- struct{}{} // has room: one stream, one token
 	}
+	return reusable
 }
 
 // gone takes a lane out.

@@ -161,8 +161,7 @@ func (s *Stream) releaseIfDone() {
 		l.tired.Store(true)
 		reusable = reusable && !l.opens // an acceptor says so itself, once it has the lane back
 	}
-	l.session.left(s, reusable)
-	if !reusable {
+	if !l.session.left(s, reusable) {
 		l.leave()
 	}
 }
@@ -181,8 +180,7 @@ func (s *Stream) Reset(code uint16) {
 	if fresh {
 		_ = s.lane.sock.SetDeadline(time.Time{})
 	}
-	s.lane.session.left(s, fresh)
-	if !fresh {
+	if !s.lane.session.left(s, fresh) {
 		s.lane.bury(code)
 	}
 }
