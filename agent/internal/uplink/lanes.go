@@ -159,11 +159,15 @@ func (p *pool) missing() int {
 	return max(p.wanting(), int(p.end.demand.shared.Load())+laneFloor-free)
 }
 
-// wanting counts the lanes that relays lack of their floor. p.mu is held.
+// wanting counts the lanes that relays lack of their floor. One where all are busy may have calls waiting, nobody here knows
+// how many: it is given half as many again, so that a burst is not served two lanes at a time. p.mu is held.
 func (p *pool) wanting() int {
 	n := 0
-	for at := range p.homes {
-		n += max(0, laneFloor-p.idle(at))
+	for at, lanes := range p.homes {
+		idle := p.idle(at)
+		if n += max(0, laneFloor-idle); idle == 0 {
+			n += len(lanes) / 2
+		}
 	}
 	if at := p.end.demand.beside.Load(); at != nil && p.homes[*at] == nil {
 		n += laneFloor

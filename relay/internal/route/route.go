@@ -23,7 +23,7 @@ const (
 	// defaultTimeout is how long an answer may take where the call says nothing.
 	defaultTimeout = 30 * time.Second
 	// laneWait is how long a call waits for a lane where no link has room: the agent needs some round trips to make one.
-	laneWait = 2 * time.Second
+	laneWait = 5 * time.Second
 	lanePoll = 2 * time.Millisecond
 )
 
