@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/config"
 	"github.com/fairlead/fairlead/agent/internal/control"
 	"github.com/fairlead/fairlead/agent/internal/dispatch"
+	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/agent/internal/ops"
 )
 
@@ -79,7 +80,8 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 	}
 	a.metrics = newMetrics(a)
 	a.dispatcher, err = dispatch.New(dispatch.Config{
-		Tunnels: l.file.Tunnels, Log: cfg.Log, OpenTimeout: l.file.Limits.OpenTimeout, MaxHeaderBytes: l.file.Limits.Header,
+		Tunnels: l.file.Tunnels, Log: cfg.Log, Tokens: func() guard.Tokens { return a.current.Load().tokens },
+		OpenTimeout: l.file.Limits.OpenTimeout, MaxHeaderBytes: l.file.Limits.Header,
 		Began: a.metrics.began, Ended: a.metrics.ended,
 	})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/health"
 	"github.com/fairlead/fairlead/agent/internal/uplink"
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
@@ -20,12 +21,13 @@ type generation struct {
 	source  sources.Source
 	uplink  *uplink.Uplink
 	watcher *health.Watcher
+	tokens  *bearer.Verifier
 
-	stopLinks, stopWatcher context.CancelFunc // set by start
+	stopLinks, stopWatcher context.CancelFunc // set by start; with the watcher stops what verifies tokens
 }
 
 func (a *Agent) newGeneration(l *loaded) *generation {
-	g := &generation{file: l.file, source: l.source}
+	g := &generation{file: l.file, source: l.source, tokens: l.tokens}
 	g.watcher = a.newWatcher(g)
 	g.uplink = uplink.New(uplink.Config{
 		Relays: l.file.Relays, RelayID: l.file.RelayID, Source: l.source, RequirePQ: l.file.RequirePQ,
@@ -33,7 +35,9 @@ func (a *Agent) newGeneration(l *loaded) *generation {
 		Dial: l.dial, ByName: l.byName, Lanes: l.file.Limits.Lanes, Congestion: l.file.Congestion, Slots: &a.slots,
 		Hello: func() *protocol.Hello { return a.hello(l.file) },
 		Down:  func() []*protocol.TunnelStatus { return a.current.Load().watcher.Down() },
-		Serve: a.dispatcher.Serve,
+		Serve: func(ctx context.Context, stream link.Stream, info link.Info) {
+			a.dispatcher.Serve(ctx, stream, info, g.uplink.Grant)
+		},
 		Link: link.Config{MaxStreams: l.file.Limits.Streams, StreamLimitCode: uint16(protocol.StreamLimit),
 			MaxWindow: l.file.Limits.StreamWindow, Budget: l.file.Limits.LinkBuffer},
 		Handshake: l.file.Limits.Handshake, Drain: drainTimeout, Log: a.log,
@@ -46,6 +50,9 @@ func (a *Agent) hello(file *config.Agent) *protocol.Hello {
 		Software: "fairlead-agent/" + a.cfg.Version}
 	for _, t := range file.Tunnels {
 		h.Tunnels = append(h.Tunnels, t.Name)
+		if t.Token != nil {
+			h.Tokens = append(h.Tokens, t.Name)
+		}
 	}
 	return h
 }
@@ -70,6 +77,7 @@ func (a *Agent) start(g *generation) {
 	a.running.Go(func() { _ = g.source.Run(links) }) // returns nil
 	a.running.Go(func() { certs.WatchExpiry(links, g.source, a.log) })
 	a.running.Go(func() { g.watcher.Run(watch) })
+	a.running.Go(func() { _ = g.tokens.Run(watch) }) // returns nil
 }
 
 // standIn is how long the next generation may take to have a link before the old one is told to drain all the same.

@@ -14,6 +14,7 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/config"
 	"github.com/fairlead/fairlead/agent/internal/uplink"
 	"github.com/fairlead/fairlead/certs/authority"
+	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/secretfile"
 	"github.com/fairlead/fairlead/certs/sources"
 )
@@ -22,6 +23,7 @@ import (
 type loaded struct {
 	file   *config.Agent
 	source sources.Source
+	tokens *bearer.Verifier
 	dial   uplink.DialTCP
 	byName bool // the relays' names are the proxy's to resolve
 }
@@ -38,6 +40,9 @@ func load(ctx context.Context, path string, ask authority.Ask, log *slog.Logger)
 		Enrolled: file.Identity.Enrolled, Ask: ask, Bundles: file.Trust, StateDir: file.StateDir, Log: log})
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
+	}
+	if l.tokens, err = bearer.New(bearer.Config{Issuers: file.Tokens, Log: log}); err != nil {
+		return nil, fmt.Errorf("tokens: %w", err)
 	}
 	if err := l.wayOut(); err != nil {
 		return nil, err
@@ -93,7 +98,11 @@ func sameLinks(a, b *config.Agent) bool {
 	names := func(f *config.Agent) []string {
 		var names []string
 		for _, t := range f.Tunnels {
-			names = append(names, string(t.Name))
+			name := string(t.Name)
+			if t.Token != nil {
+				name += " with a token" // which Hello says
+			}
+			names = append(names, name)
 		}
 		slices.Sort(names)
 		return names

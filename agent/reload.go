@@ -54,6 +54,7 @@ func (a *Agent) take() error {
 		return err
 	}
 	next := a.newGeneration(l)
+	next.tokens.Adopt(old.tokens)
 	if sameLinks(old.file, l.file) {
 		a.keepLinks(old, next)
 	} else {
@@ -70,6 +71,7 @@ func (a *Agent) keepLinks(old, next *generation) {
 	next.stopLinks, next.stopWatcher = old.stopLinks, stopWatcher
 	a.current.Store(next)
 	a.running.Go(func() { next.watcher.Run(ctx) })
+	a.running.Go(func() { _ = next.tokens.Run(ctx) }) // returns nil
 }
 
 // pollFile is how often the file's content is looked at; Kubernetes swaps symlinks, so its times say nothing.

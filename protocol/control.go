@@ -17,6 +17,9 @@ func (m *Hello) append(w *writer) {
 	for _, t := range m.Tunnels {
 		w.string(critical|7, string(t), 63)
 	}
+	for _, t := range m.Tokens {
+		w.string(8, string(t), 63)
+	}
 }
 
 func (m *Hello) decode(payload []byte) error {
@@ -37,6 +40,10 @@ func (m *Hello) decode(payload []byte) error {
 		case 7:
 			t, err := tunnelName(f)
 			m.Tunnels = append(m.Tunnels, t)
+			return true, err
+		case 8:
+			t, err := tunnelName(f)
+			m.Tokens = append(m.Tokens, t)
 			return true, err
 		}
 		return false, nil
@@ -64,6 +71,9 @@ func (m *Welcome) append(w *writer) {
 			w.string(3, t.Sentence, MaxSentence)
 		})
 	}
+	if m.GrantKey != nil {
+		w.nested(8, m.GrantKey.append)
+	}
 }
 
 func (m *Welcome) decode(payload []byte) error {
@@ -86,6 +96,9 @@ func (m *Welcome) decode(payload []byte) error {
 			err := v.decode(f.value)
 			m.Tunnels = append(m.Tunnels, v)
 			return true, err
+		case 8:
+			m.GrantKey = new(GrantKey)
+			return true, m.GrantKey.decode(f.value)
 		}
 		return false, nil
 	})
@@ -197,6 +210,32 @@ func (m *Proof) decode(payload []byte) error {
 			return true, err
 		case 2:
 			m.Signature, err = f.bytes(MaxProofPayload)
+			return true, err
+		}
+		return false, nil
+	})
+}
+
+func (m *GrantKey) append(w *writer) {
+	for _, der := range m.Chain {
+		w.bytes(critical|1, der, MaxProofPayload)
+	}
+	w.bytes(critical|2, m.Key, maxWord)
+	w.bytes(critical|3, m.Signature, maxSignature)
+}
+
+func (m *GrantKey) decode(payload []byte) error {
+	return eachField(payload, func(f field) (known bool, err error) {
+		switch f.num {
+		case 1:
+			der, err := f.bytes(MaxProofPayload)
+			m.Chain = append(m.Chain, der)
+			return true, err
+		case 2:
+			m.Key, err = f.bytes(maxWord)
+			return true, err
+		case 3:
+			m.Signature, err = f.bytes(maxSignature)
 			return true, err
 		}
 		return false, nil

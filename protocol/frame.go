@@ -17,11 +17,13 @@ const frameHeader = 4
 // payloadLimit is the most a frame of type t may announce; zero for a type this version does not know.
 func payloadLimit(t Type) int {
 	switch t {
-	case TypeHello, TypeWelcome, TypeTunnelStatus, TypeDrain:
+	case TypeHello, TypeTunnelStatus, TypeDrain:
 		return MaxControlPayload
+	case TypeWelcome:
+		return MaxWelcomePayload
 	case TypePing, TypePong:
 		return MaxPingPayload
-	case TypeProof:
+	case TypeProof, TypeGrantKey:
 		return MaxProofPayload
 	case TypeAsk:
 		return MaxAskPayload
@@ -62,7 +64,7 @@ func Write(w io.Writer, m Message) error {
 	return err
 }
 
-// ReadControl reads one control frame: *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Ask or *Answer. It blocks as r does
+// ReadControl reads one control frame: *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Ask, *Answer or *GrantKey. It blocks as r does
 // and reads not one byte beyond the frame. An end before the first byte is io.EOF, a later one io.ErrUnexpectedEOF;
 // what breaks the protocol wraps ErrMalformed.
 func ReadControl(r io.Reader) (Message, error) {
@@ -90,6 +92,8 @@ func ReadControl(r io.Reader) (Message, error) {
 		m = new(Ask)
 	case TypeAnswer:
 		m = new(Answer)
+	case TypeGrantKey:
+		m = new(GrantKey)
 	default:
 		return nil, malformed("expected a control frame, got type %d", t)
 	}

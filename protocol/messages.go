@@ -16,11 +16,12 @@ const (
 	TypeProof        Type = 7
 	TypeAsk          Type = 8
 	TypeAnswer       Type = 9
+	TypeGrantKey     Type = 10
 	TypeOpen         Type = 16
 	TypeOpened       Type = 17
 )
 
-// Message is one of *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Ask, *Answer, *Open and *Opened.
+// Message is one of *Hello, *Welcome, *TunnelStatus, *Drain, *Ping, *Pong, *Proof, *Ask, *Answer, *GrantKey, *Open and *Opened.
 type Message interface {
 	frameType() Type
 	append(*writer)
@@ -35,6 +36,7 @@ type Hello struct {
 	Slot                   uint16 // number of this link among the agent's links to this relay address by this transport
 	Software               string // name and version, for people
 	Tunnels                []TunnelName
+	Tokens                 []TunnelName // at which calls must bring their caller's own token
 }
 
 // Welcome answers Hello.
@@ -46,6 +48,15 @@ type Welcome struct {
 	RetryAfter time.Duration // with a refusal: when to come back; milliseconds on the wire
 	MaxStreams uint32        // streams the relay will keep open at once on this link
 	Tunnels    []TunnelVerdict
+	GrantKey   *GrantKey // the relay's; nil with a refusal
+}
+
+// GrantKey says by which key the relay signs grants. In Welcome, and, where an SVID was renewed, at any time after it.
+// Package certs/grant makes and checks it.
+type GrantKey struct {
+	Chain     [][]byte // DER, the leaf first
+	Key       []byte
+	Signature []byte
 }
 
 // TunnelVerdict says whether the agent may serve one tunnel it offered.
@@ -105,14 +116,11 @@ type Open struct {
 	CallID  string // of the relay's making, joins logs, audit and answers
 	Method  string // HTTP only, as in the request that follows
 	Path    string // HTTP only, the request's path without query
-	Caller  string // SPIFFE ID, empty on a tunnel that admits callers without one
-	User    string // the token's sub
-	Issuer  string // the token's iss
-	Scopes  []string
 	// Traceparent and Tracestate are W3C Trace Context.
 	Traceparent, Tracestate string
 	Timeout                 time.Duration // what is left until the answer must have begun; zero: none; milliseconds on the wire
-	Grant                   []byte        // reserved: the relay's signed grant
+	Grant                   []byte        // who calls: the relay's signed grant, which package certs/grant makes and checks
+	Token                   string        // the caller's own token, at tunnels for which Hello asks for it; a secret
 }
 
 // Opened answers Open. After OK the stream carries the call; after any other code it ends.
@@ -122,7 +130,10 @@ type Opened struct {
 	Sent     bool // the backend may have seen the call
 }
 
-const maxWord = 256 // methods, scopes, software and relay names, trace identifiers
+const (
+	maxWord      = 256  // methods, software and relay names, trace identifiers
+	maxSignature = 1024 // an RSA key's of 8,192 bits
+)
 
 func (*Hello) frameType() Type        { return TypeHello }
 func (*Welcome) frameType() Type      { return TypeWelcome }
@@ -133,5 +144,6 @@ func (*Pong) frameType() Type         { return TypePong }
 func (*Proof) frameType() Type        { return TypeProof }
 func (*Ask) frameType() Type          { return TypeAsk }
 func (*Answer) frameType() Type       { return TypeAnswer }
+func (*GrantKey) frameType() Type     { return TypeGrantKey }
 func (*Open) frameType() Type         { return TypeOpen }
 func (*Opened) frameType() Type       { return TypeOpened }

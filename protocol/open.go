@@ -8,21 +8,13 @@ func (m *Open) append(w *writer) {
 	w.string(critical|3, m.CallID, maxWord)
 	w.string(critical|4, m.Method, maxWord)
 	w.string(critical|5, m.Path, MaxPath)
-	w.string(critical|6, m.Caller, MaxID)
-	w.string(critical|7, m.User, MaxID)
-	w.string(critical|8, m.Issuer, MaxID)
-	if len(m.Scopes) > MaxScopes && w.err == nil {
-		w.err = malformed("field 9: expected at most %d scopes, got %d", MaxScopes, len(m.Scopes))
-	}
-	for _, s := range m.Scopes {
-		w.string(critical|9, s, maxWord)
-	}
 	w.string(10, m.Traceparent, maxWord)
 	w.string(11, m.Tracestate, maxWord*2)
 	w.uint(12, millis(m.Timeout), 4)
 	if len(m.Grant) > 0 {
 		w.bytes(critical|13, m.Grant, MaxGrant)
 	}
+	w.string(critical|14, m.Token, MaxToken)
 }
 
 func (m *Open) decode(payload []byte) error {
@@ -39,22 +31,6 @@ func (m *Open) decode(payload []byte) error {
 			return true, setString(&m.Method, f, maxWord)
 		case 5:
 			return true, setString(&m.Path, f, MaxPath)
-		case 6:
-			return true, setString(&m.Caller, f, MaxID)
-		case 7:
-			return true, setString(&m.User, f, MaxID)
-		case 8:
-			return true, setString(&m.Issuer, f, MaxID)
-		case 9:
-			if len(m.Scopes) == MaxScopes {
-				return true, malformed("more than %d scopes", MaxScopes)
-			}
-			scope, err := f.string(maxWord)
-			if err == nil && scope == "" {
-				err = malformed("field 9: an empty scope")
-			}
-			m.Scopes = append(m.Scopes, scope)
-			return true, err
 		case 10:
 			return true, setString(&m.Traceparent, f, maxWord)
 		case 11:
@@ -64,6 +40,8 @@ func (m *Open) decode(payload []byte) error {
 		case 13:
 			m.Grant, err = f.bytes(MaxGrant)
 			return true, err
+		case 14:
+			return true, setString(&m.Token, f, MaxToken)
 		}
 		return false, nil
 	})

@@ -39,21 +39,22 @@ func Negotiate(lowest, highest Version) (Version, error) {
 
 // Size limits, in bytes unless said otherwise. A length is checked against them before anything is allocated for it.
 const (
-	MaxControlPayload = 16 << 10 // Hello, Welcome, TunnelStatus, Drain
+	MaxControlPayload = 16 << 10 // Hello, TunnelStatus, Drain
+	MaxWelcomePayload = 40 << 10 // verdicts as of 16 KiB, and a grant key
 	MaxPingPayload    = 64
 	MaxProofPayload   = 20 << 10 // a chain of 16 KiB, and its signature
 	MaxAskPayload     = 33 << 10 // MaxRequest and a header
 	MaxRequest        = 32 << 10
 	MaxAnswerPayload  = 257 << 10 // MaxAnswer, its pieces' headers and a sentence
 	MaxAnswer         = 256 << 10
-	MaxOpenPayload    = 24 << 10
+	MaxOpenPayload    = 40 << 10
 	MaxOpenedPayload  = 1 << 10
 	MaxSentence       = 512
 	MaxAgentName      = 63
-	MaxID             = 2048 // a SPIFFE ID (SPIFFE-ID §2.3), also the bound of user and issuer
+	MaxID             = 2048 // a SPIFFE ID (SPIFFE-ID §2.3)
 	MaxPath           = 8 << 10
-	MaxGrant          = 8 << 10
-	MaxScopes         = 64 // entries
+	MaxGrant          = 16 << 10
+	MaxToken          = 8 << 10
 )
 
 // ErrMalformed is wrapped by every decoding error: the peer broke the protocol, so the stream (or, on the control

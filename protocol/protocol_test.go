@@ -101,9 +101,8 @@ func TestTooLongValuesAreRefusedBeforeTheWire(t *testing.T) {
 	}
 	for name, m := range map[string]Message{
 		"path":     &Open{Tunnel: "t", Network: HTTP, Path: long},
-		"caller":   &Open{Tunnel: "t", Network: HTTP, Caller: long},
+		"token":    &Open{Tunnel: "t", Network: HTTP, Token: long},
 		"grant":    &Open{Tunnel: "t", Network: HTTP, Grant: make([]byte, MaxGrant+1)},
-		"scopes":   &Open{Tunnel: "t", Network: HTTP, Scopes: make([]string, MaxScopes+1)},
 		"sentence": &Opened{Sentence: long},
 		"not utf8": &Opened{Sentence: "\xff"},
 		"tunnels":  many,

@@ -16,7 +16,8 @@ func TestSpecNamesEveryCodeFrameAndLimit(t *testing.T) {
 	want := map[string]string{
 		fmt.Sprintf("`%s`", ALPN): "the ALPN",
 		fmt.Sprintf("| %d | Hello | %d KiB |", TypeHello, MaxControlPayload>>10):               "Hello",
-		fmt.Sprintf("| %d | Welcome | %d KiB |", TypeWelcome, MaxControlPayload>>10):           "Welcome",
+		fmt.Sprintf("| %d | Welcome | %d KiB |", TypeWelcome, MaxWelcomePayload>>10):           "Welcome",
+		fmt.Sprintf("| %d | GrantKey | %d KiB |", TypeGrantKey, MaxProofPayload>>10):           "GrantKey",
 		fmt.Sprintf("| %d | TunnelStatus | %d KiB |", TypeTunnelStatus, MaxControlPayload>>10): "TunnelStatus",
 		fmt.Sprintf("| %d | Drain | %d KiB |", TypeDrain, MaxControlPayload>>10):               "Drain",
 		fmt.Sprintf("| %d | Ping | %d B |", TypePing, MaxPingPayload):                          "Ping",

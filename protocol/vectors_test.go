@@ -29,10 +29,11 @@ type namedMessage struct {
 func golden() []namedMessage {
 	return []namedMessage{
 		{"hello", &Hello{MinVersion: 1, MaxVersion: 1, Agent: "dc1-a", Epoch: 0x0102030405060708, Slot: 1,
-			Software: "fairlead-agent/1.0.0", Tunnels: []TunnelName{"orders", "ledger"}}},
+			Software: "fairlead-agent/1.0.0", Tunnels: []TunnelName{"orders", "ledger"}, Tokens: []TunnelName{"ledger"}}},
 		{"hello_minimal", &Hello{MinVersion: 1, MaxVersion: 1, Agent: "a"}},
 		{"welcome", &Welcome{Version: 1, Relay: "relay-a", MaxStreams: 2000, Tunnels: []TunnelVerdict{
-			{Name: "orders"}, {Name: "ledger", Code: TunnelNotOwned, Sentence: "this identity may not serve it"}}}},
+			{Name: "orders"}, {Name: "ledger", Code: TunnelNotOwned, Sentence: "this identity may not serve it"}},
+			GrantKey: &GrantKey{Chain: [][]byte{{1, 2, 3}}, Key: []byte{4, 5}, Signature: []byte{6, 7, 8}}}},
 		{"welcome_refused", &Welcome{Code: IdentityBanned, Sentence: "banned", RetryAfter: 30 * time.Second}},
 		{"tunnel_status_up", &TunnelStatus{Name: "orders", Up: true}},
 		{"tunnel_status_down", &TunnelStatus{Name: "orders", Sentence: "backend does not answer"}},
@@ -40,12 +41,12 @@ func golden() []namedMessage {
 		{"ping", &Ping{Token: 0xdeadbeef}},
 		{"pong", &Pong{Token: 0xdeadbeef}},
 		{"proof", &Proof{Chain: [][]byte{{1, 2, 3}, {4, 5}}, Signature: []byte{6, 7, 8}}},
+		{"grant_key", &GrantKey{Chain: [][]byte{{1, 2, 3}, {4, 5}}, Key: []byte{6, 7}, Signature: []byte{8, 9}}},
 		{"ask", &Ask{Number: 7, Request: []byte("{}")}},
 		{"answer", &Answer{Number: 7, Answer: []byte("{}")}},
 		{"answer_refused", &Answer{Number: 8, Code: IdentityUnavailable, Sentence: "no authority is configured here"}},
 		{"open_http", &Open{Tunnel: "orders", Network: HTTP, CallID: "k3q7", Method: "GET", Path: "/v1/orders/7",
-			Caller: "spiffe://cloud.example/api/shop", User: "ada", Issuer: "https://idp.example",
-			Scopes:      []string{"orders.read", "orders.write"},
+			Grant: []byte("e30.e30.AA"), Token: "e30.e30.BB",
 			Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Tracestate: "a=b", Timeout: 30 * time.Second}},
 		{"open_tcp_with_grant", &Open{Tunnel: "ledger", Network: TCP, CallID: "k3q8", Grant: []byte{1, 2, 3}}},
 		{"opened", &Opened{}},

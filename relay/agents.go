@@ -92,7 +92,7 @@ func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 		return &protocol.Welcome{Code: e.Code, Sentence: e.Sentence, RetryAfter: 10 * time.Second}
 	}
 	l, verdicts, err := h.relay.registry.Add(registry.Offer{
-		Session: h.session, Agent: h.agent, Name: hello.Agent, Epoch: hello.Epoch, Slot: hello.Slot, Tunnels: hello.Tunnels,
+		Session: h.session, Agent: h.agent, Name: hello.Agent, Epoch: hello.Epoch, Slot: hello.Slot, Tunnels: hello.Tunnels, Tokens: hello.Tokens,
 		Suspect: func() bool { c := h.conn.Load(); return c != nil && c.Suspect() },
 		RTT: func() time.Duration {
 			if c := h.conn.Load(); c != nil {
@@ -106,8 +106,19 @@ func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 		return &protocol.Welcome{Code: e.Code, Sentence: e.Sentence, RetryAfter: 10 * time.Second}
 	}
 	h.link = l
-	return &protocol.Welcome{Relay: h.relay.name, Tunnels: verdicts,
+	return &protocol.Welcome{Relay: h.relay.name, Tunnels: verdicts, GrantKey: h.relay.grantKey(),
 		MaxStreams: uint32(h.relay.current.Load().file.Limits.StreamsPerSession)} //nolint:gosec // at most 1,000,000, config says
+}
+
+// grantKey is what agents check the relay's grants by. Nil where it cannot be signed: then an agent's link has no use, and
+// the agent dials again.
+func (r *Relay) grantKey() *protocol.GrantKey {
+	d, err := r.grants.Delegation()
+	if err != nil {
+		r.log.Error("the grant key could not be signed", "error", err)
+		return nil
+	}
+	return &protocol.GrantKey{Chain: d.Chain, Key: d.Key, Signature: d.Signature}
 }
 
 // goodbye is how long an agent has to read why its link ends.
@@ -139,6 +150,9 @@ func (h *agentLink) prove(cert *tls.Certificate) {
 	m, err := prove(cert, h.state)
 	if err == nil {
 		err = h.conn.Load().Send(m)
+	}
+	if key := h.relay.grantKey(); err == nil && key != nil {
+		err = h.conn.Load().Send(key)
 	}
 	if err != nil && h.ctx.Err() == nil {
 		h.log.Warn("the relay's new SVID could not be proved", "error", err)

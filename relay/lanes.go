@@ -128,7 +128,7 @@ func (r *Relay) laneSession(ctx context.Context, agent certs.ID, hello *protocol
 	}
 	file := r.current.Load().file
 	l, verdicts, first, err := r.registry.AddLane(
-		registry.Offer{Agent: agent, Name: hello.Agent, Epoch: hello.Epoch, Slot: hello.Slot, Tunnels: hello.Tunnels},
+		registry.Offer{Agent: agent, Name: hello.Agent, Epoch: hello.Epoch, Slot: hello.Slot, Tunnels: hello.Tunnels, Tokens: hello.Tokens},
 		func() link.Session {
 			return lanelink.New(lanelink.Config{Config: r.linkConfig(file), MaxLanes: maxLanes})
 		})
@@ -151,5 +151,5 @@ func (r *Relay) laneSession(ctx context.Context, agent certs.ID, hello *protocol
 	if all, _ := session.Lanes(); all >= maxLanes {
 		return refuse(protocol.Errorf(protocol.SessionLimit, "at most %d lanes of one agent are admitted", maxLanes))
 	}
-	return session, &protocol.Welcome{Relay: r.name, Tunnels: verdicts, MaxStreams: 1}
+	return session, &protocol.Welcome{Relay: r.name, Tunnels: verdicts, MaxStreams: 1, GrantKey: r.grantKey()}
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
@@ -45,6 +46,7 @@ type Relay struct {
 	metrics   *metrics
 	bans      *bans
 	carrier   *enroll.Carrier
+	grants    *grant.Signer
 	links     *standing.Keeper // of agents
 	linked    sync.Map         // of *agentLink: those that have registered
 	callers   *standing.Keeper // of callers' connections
@@ -91,6 +93,9 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 		return nil, err
 	}
 	r.carrier = enroll.New(r.askAuthority, cfg.Log)
+	if r.grants, err = grant.NewSigner(r.source); err != nil {
+		return nil, err
+	}
 	r.links, r.callers = r.newLinks(), r.newCallers()
 	if err := first.decide(r.source, r.bans.Check); err != nil {
 		return nil, err
@@ -107,7 +112,7 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 	}
 	r.metrics = newMetrics(r)
 	r.gateway, err = gateway.New(gateway.Config{
-		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
+		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Grants: r.grants, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
 		Limits: callLimits(limits),
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol/link/socket"
 )
@@ -46,6 +47,10 @@ type Agent struct {
 	// RequirePQ is `require_pq`: links to relays must have a post-quantum key agreement. Default: false; it is what is
 	// agreed on where the relay can.
 	RequirePQ bool
+	// Tokens are `tokens`: the issuers whose tokens count at tunnels that want the caller's own token, each with `issuer`,
+	// `audiences` (both required), `jwks` (a file or an https URL; default: OIDC discovery at the issuer) and `algorithms`.
+	// Default: none.
+	Tokens []bearer.Issuer
 	// Limits are `limits`.
 	Limits Limits
 	// Tunnels are `tunnels`: what the agent serves, and nothing else. At least one.

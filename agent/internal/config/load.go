@@ -46,6 +46,7 @@ type reader struct {
 	dir      string // of the file; what relative paths are relative to
 	hostname func() (string, error)
 	faults   Faults
+	issuers  []node // that tunnels name
 }
 
 func (r *reader) load(b []byte) (*Agent, error) {

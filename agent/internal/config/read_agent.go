@@ -39,6 +39,7 @@ func (r *reader) agent(n node) *Agent {
 		"identity":   func(n node) { r.identity(n, a) },
 		"require_pq": flag(&a.RequirePQ),
 		"trust":      func(n node) { r.trust(n, a) },
+		"tokens":     func(n node) { r.tokens(n, a) },
 		"limits":     func(n node) { r.limits(n, &a.Limits) },
 		"tunnels":    func(n node) { r.tunnels(n, a) },
 	}, "relays", "relay_id", "identity", "tunnels")
@@ -49,6 +50,7 @@ func (r *reader) agent(n node) *Agent {
 		r.defaultName(n, a)
 	}
 	r.trusted(n, a)
+	r.checkIssuers(a)
 	return a
 }
 

@@ -30,7 +30,7 @@ func (r *reader) tunnels(n node, a *Agent) {
 		Agent: strings.Repeat("a", protocol.MaxAgentName), Software: strings.Repeat("a", maxSoftware),
 	}
 	for _, t := range a.Tunnels {
-		hello.Tunnels = append(hello.Tunnels, t.Name)
+		hello.Tunnels, hello.Tokens = append(hello.Tunnels, t.Name), append(hello.Tokens, t.Name) // whether it wants them now or after a reload
 	}
 	if _, err := protocol.Append(nil, hello); err != nil {
 		n.fault("expected tunnel names that fit one registration of %d bytes together, got %d tunnels",
@@ -46,6 +46,7 @@ func (r *reader) tunnel(n node) Tunnel {
 		"health":   func(n node) { health(n, &t.Health) },
 		"allow":    func(n node) { allow(n, &t.Allow) },
 		"callers":  patterns(&t.Callers),
+		"token":    func(n node) { r.tokenRule(n, &t) },
 		"tls":      func(n node) { r.tls(n, &t.TLS) },
 		"timeouts": func(n node) { timeouts(n, &t.Timeouts) },
 	}, "name", "backend")

@@ -21,6 +21,9 @@ type Tunnel struct {
 	Allow Allow
 	// Callers are `callers`: SPIFFE IDs that may call, whatever the relay says. Default: whoever the relay admits.
 	Callers certs.Patterns
+	// Token is `token`: what the caller's own token must be, which the agent verifies itself, by `tokens`: `issuer`, to the
+	// letter, and `scopes`. Default: the relay's word for who calls is enough.
+	Token *guard.TokenRule
 	// TLS is `tls`: for https and tls backends. Default: the system's roots, no client certificate.
 	TLS backend.TLSFiles
 	// Timeouts are `timeouts`.
@@ -35,7 +38,7 @@ func (t *Tunnel) Rules() *guard.Rules {
 		networks = []protocol.Network{protocol.HTTP}
 	}
 	return &guard.Rules{
-		Tunnel: t.Name, Networks: networks, Callers: t.Callers, Methods: t.Allow.Methods, Paths: t.Allow.Paths,
+		Tunnel: t.Name, Networks: networks, Callers: t.Callers, Token: t.Token, Methods: t.Allow.Methods, Paths: t.Allow.Paths,
 	}
 }
 

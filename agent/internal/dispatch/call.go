@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 )
@@ -25,10 +26,13 @@ type call struct {
 	report  Report
 }
 
-// Serve serves one data stream to its end and releases it. It blocks until the call is over and its peer has ended the
+// Grants says what a relay's grant for the tunnel says, where that holds: uplink.Uplink.Grant, whose errors these are.
+type Grants func(raw []byte, tunnel protocol.TunnelName) (*grant.Grant, error)
+
+// Serve serves one data stream to its end and releases it; grants judges what the relay says of the caller. It blocks until the call is over and its peer has ended the
 // stream (or has had long enough to), or until ctx ends; then the stream is reset with the code of ctx's cause. A panic
 // inside ends this call alone.
-func (d *Dispatcher) Serve(ctx context.Context, stream link.Stream, info link.Info) {
+func (d *Dispatcher) Serve(ctx context.Context, stream link.Stream, info link.Info, grants Grants) {
 	defer stream.Close()
 	stop := context.AfterFunc(ctx, func() { stream.Reset(uint16(endCode(ctx))) })
 	defer stop()
@@ -49,7 +53,7 @@ func (d *Dispatcher) Serve(ctx context.Context, stream link.Stream, info link.In
 		// After the line is written: the peer may take its time to end a stream, and the call is over.
 		drain(stream)
 	}()
-	c.serve(ctx)
+	c.serve(ctx, grants)
 }
 
 // endCode is what a stream is reset with when ctx ended under it.
@@ -75,7 +79,7 @@ func (c *call) readOpen() bool {
 	return true
 }
 
-func (c *call) serve(ctx context.Context) {
+func (c *call) serve(ctx context.Context, grants Grants) {
 	t, ok := c.d.tunnels.Load().find(c.open.Tunnel)
 	if !ok {
 		c.refuse(protocol.Errorf(protocol.UnknownTunnel, "this agent does not serve the tunnel"))
@@ -85,7 +89,13 @@ func (c *call) serve(ctx context.Context) {
 	if c.d.cfg.Began != nil {
 		c.d.cfg.Began(c.open.Tunnel, c.open.Network)
 	}
-	if err := t.rules.Admit(c.open); err != nil {
+	g, err := grants(c.open.Grant, c.open.Tunnel)
+	if err != nil {
+		c.refuse(grantError(err))
+		return
+	}
+	c.report.Grant = g
+	if err := t.rules.Admit(ctx, c.open, g, c.d.cfg.Tokens()); err != nil {
 		c.refuse(protocol.AsError(err))
 		return
 	}
@@ -94,6 +104,14 @@ func (c *call) serve(ctx context.Context) {
 		return
 	}
 	c.serveTCP(ctx)
+}
+
+// grantError is what a grant that does not hold means to the caller.
+func grantError(err error) *protocol.Error {
+	if errors.Is(err, grant.ErrUnknownKey) {
+		return protocol.Errorf(protocol.IdentityUnavailable, "the agent does not know the key of the relay's grant").WithCause(err)
+	}
+	return protocol.Errorf(protocol.AgentDenied, "the relay's grant does not hold at the agent").WithCause(err)
 }
 
 // refuse answers with a code, in place of everything else, and ends this direction.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/agent/internal/config"
+	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/protocol"
 )
 
@@ -25,6 +26,8 @@ import (
 type Config struct {
 	Tunnels []config.Tunnel
 	Log     *slog.Logger // required
+	// Tokens verifies the callers' own tokens, at tunnels that want them; it may be nil where none does.
+	Tokens func() guard.Tokens
 	// OpenTimeout is how long a stream may take to deliver its Open; zero: 10 s.
 	OpenTimeout time.Duration
 	// HeaderTimeout is how long the header of an HTTP request may take after it; zero: 10 s.
@@ -62,6 +65,9 @@ func New(cfg Config) (*Dispatcher, error) {
 	}
 	if cfg.MaxHeaderBytes == 0 {
 		cfg.MaxHeaderBytes = defaultMaxHeader
+	}
+	if cfg.Tokens == nil {
+		cfg.Tokens = func() guard.Tokens { return nil }
 	}
 	d := &Dispatcher{cfg: cfg}
 	if err := d.SetTunnels(cfg.Tunnels); err != nil {

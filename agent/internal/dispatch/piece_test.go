@@ -59,7 +59,7 @@ func writesFor(t *testing.T, tunnel config.Tunnel) int32 {
 	}
 	counted := &countedStream{Stream: accepted}
 	var wg sync.WaitGroup
-	wg.Go(func() { r.d.Serve(t.Context(), counted, agent.Info()) })
+	wg.Go(func() { r.d.Serve(t.Context(), counted, agent.Info(), believe) })
 	frame, err := protocol.Append(nil, openFor(request(t, "GET", "/", nil)))
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead/fairlead/agent/internal/backend"
 	"github.com/fairlead/fairlead/agent/internal/config"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/protocol/link/memlink"
@@ -66,7 +67,7 @@ func newRelayWith(t testing.TB, cfg Config) *relay {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { r.d.Serve(ctx, s, r.agent.Info()) })
+			wg.Go(func() { r.d.Serve(ctx, s, r.agent.Info(), believe) })
 		}
 	})
 	t.Cleanup(func() {
@@ -77,6 +78,17 @@ func newRelayWith(t testing.TB, cfg Config) *relay {
 		r.d.Close()
 	})
 	return r
+}
+
+// believe takes for a grant whatever came as one: package grant has the tests of what is none.
+func believe(raw []byte, _ protocol.TunnelName) (*grant.Grant, error) {
+	switch string(raw) {
+	case "unknown key":
+		return nil, grant.ErrUnknownKey
+	case "invalid":
+		return nil, grant.ErrInvalid
+	}
+	return &grant.Grant{User: string(raw)}, nil
 }
 
 func pair() (*memlink.Session, link.Session) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 )
 
@@ -14,6 +15,7 @@ type Report struct {
 	Tunnel  protocol.TunnelName
 	Network protocol.Network
 	CallID  string
+	Grant   *grant.Grant // nil where none held
 	// Code is OK for a call that was carried to its end, whatever status the backend answered.
 	Code   protocol.Code
 	Sent   bool // the backend may have seen the call
@@ -46,6 +48,12 @@ func (r *Report) log(log *slog.Logger, transport string) {
 		slog.String("call_id", r.CallID), slog.String("tunnel", string(r.Tunnel)), slog.String("network", r.Network.String()),
 		slog.String("code", r.Code.String()), slog.String("transport", transport), slog.Int64("bytes_in", r.In),
 		slog.Int64("bytes_out", r.Out), slog.Duration("wait", r.Wait), slog.Duration("total", r.Total),
+	}
+	if g := r.Grant; g != nil {
+		attrs = append(attrs, slog.String("relay", g.Relay.String()))
+		if !g.Caller.IsZero() {
+			attrs = append(attrs, slog.String("caller", g.Caller.String()))
+		}
 	}
 	if r.Status != 0 {
 		attrs = append(attrs, slog.Int("status", r.Status))

@@ -1,15 +1,21 @@
 // Package guard is the agent's own say in every call: the rules of its own file, checked after the relay has decided
-// and before a backend is touched. A relay that was taken over can ask for no more than these rules give.
+// and before a backend is touched. A relay that was taken over can ask for no more than these rules give, and at a tunnel
+// that wants the caller's own token for nothing without one.
 //
-// It does not know how a backend is reached, reads no configuration, and believes the relay in one thing only: the
-// identity of the caller, which the link authenticates.
+// It does not know how a backend is reached, reads no configuration, and believes the relay in one thing only: who the
+// caller is, as far as the relay's grant says.
 package guard
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 )
 
@@ -20,19 +26,36 @@ type Rules struct {
 	Networks []protocol.Network
 	// Callers are the identities that may call; empty: whoever the relay lets through.
 	Callers certs.Patterns
+	// Token is what the caller's own token must be; nil: none is looked at.
+	Token *TokenRule
 	// Methods are the HTTP methods that may be used, in capitals; empty: any.
 	Methods []string
 	// Paths are the HTTP paths that may be asked for; empty: any, and then paths are not normalised either.
 	Paths []PathPattern
 }
 
-// Admit judges a call by its Open alone. The error is a *protocol.Error with AgentDenied, from before the backend is
-// touched.
-func (r *Rules) Admit(open *protocol.Open) error {
+// A TokenRule is what the caller's own token must be, by the agent's own judgement.
+type TokenRule struct {
+	Issuer string   // the only one whose tokens count, to the letter
+	Scopes []string // which must all be in it
+}
+
+// Tokens verifies tokens: *bearer.Verifier, whose errors these are.
+type Tokens interface {
+	Verify(ctx context.Context, raw string) (*bearer.Token, error)
+}
+
+// Admit judges a call by its Open, whose grant has held, and where the rules want one by its token. The error is a
+// *protocol.Error with AgentDenied (IdentityUnavailable where a token cannot be judged now), from before the backend is
+// touched. It blocks only where verifying the token does.
+func (r *Rules) Admit(ctx context.Context, open *protocol.Open, g *grant.Grant, tokens Tokens) error {
 	if !slices.Contains(r.Networks, open.Network) {
 		return protocol.Errorf(protocol.AgentDenied, "the agent's tunnel does not carry %s", open.Network)
 	}
-	if err := r.admitCaller(open.Caller); err != nil {
+	if err := r.admitCaller(g.Caller); err != nil {
+		return err
+	}
+	if err := r.admitToken(ctx, open.Token, g, tokens); err != nil {
 		return err
 	}
 	if open.Network != protocol.HTTP {
@@ -44,19 +67,48 @@ func (r *Rules) Admit(open *protocol.Open) error {
 	return r.admitPath(open.Path)
 }
 
-func (r *Rules) admitCaller(caller string) error {
-	if len(r.Callers) == 0 {
+func (r *Rules) admitCaller(caller certs.ID) error {
+	switch {
+	case len(r.Callers) == 0:
+		return nil
+	case caller.IsZero():
+		return protocol.Errorf(protocol.AgentDenied, "the agent's rules want a caller with an identity")
+	case !r.Callers.Match(caller):
+		return protocol.Errorf(protocol.AgentDenied, "the agent's rules do not allow this caller")
+	}
+	return nil
+}
+
+// admitToken does not believe the relay that there was a user. That a token bound to its sender (cnf) came from that
+// sender only the relay can see.
+func (r *Rules) admitToken(ctx context.Context, raw string, g *grant.Grant, tokens Tokens) error {
+	if r.Token == nil {
 		return nil
 	}
-	if caller == "" {
-		return protocol.Errorf(protocol.AgentDenied, "the agent's rules want a caller with an identity")
+	if raw == "" || tokens == nil {
+		return protocol.Errorf(protocol.AgentDenied, "the agent's rules want the caller's own token, of issuer %s", r.Token.Issuer)
 	}
-	id, err := certs.ParseID(caller)
+	token, err := tokens.Verify(ctx, raw)
+	if invalid, ok := errors.AsType[*bearer.InvalidError](err); ok {
+		return protocol.Errorf(protocol.AgentDenied, "the agent refuses the token: %s", invalid.Detail).WithCause(err)
+	}
 	if err != nil {
-		return protocol.Errorf(protocol.AgentDenied, "the agent cannot read the caller's identity").WithCause(err)
+		return protocol.Errorf(protocol.IdentityUnavailable, "the agent cannot verify the token now").WithCause(err)
 	}
-	if !r.Callers.Match(id) {
-		return protocol.Errorf(protocol.AgentDenied, "the agent's rules do not allow this caller")
+	if token.Issuer != r.Token.Issuer {
+		return protocol.Errorf(protocol.AgentDenied, "the agent's rules want a token of issuer %s", r.Token.Issuer)
+	}
+	if g.User != "" && g.Issuer == token.Issuer && g.User != token.Subject {
+		return protocol.Errorf(protocol.AgentDenied, "the token is another user's than the relay's grant says")
+	}
+	var lacks []string
+	for _, scope := range r.Token.Scopes {
+		if !slices.Contains(token.Scopes, scope) {
+			lacks = append(lacks, scope)
+		}
+	}
+	if lacks != nil {
+		return protocol.Errorf(protocol.AgentDenied, "the agent's rules want scope %s", strings.Join(lacks, " "))
 	}
 	return nil
 }

@@ -106,6 +106,9 @@ func (e *end) attempt(ctx context.Context, up func()) error {
 	if err != nil {
 		return fmt.Errorf("registering at %s: %w", e.address, err)
 	}
+	if err := e.u.takeKey(welcome.GrantKey, peer.ID); err != nil {
+		return fmt.Errorf("registering at %s: %w", e.address, err)
+	}
 	e.report(welcome, peer)
 	if e.transport == "tcp" {
 		e.demand.beside.Store(&home{peer.ID, welcome.Relay})
@@ -240,6 +243,11 @@ func (e *end) serve(ctx context.Context, s link.Session, conn *control.Conn, hel
 		},
 		Proof:  held.renew,
 		Answer: e.answered,
+		Key: func(m *protocol.GrantKey) {
+			if err := e.u.takeKey(m, held.peer.Identity().ID); err != nil {
+				held.log.Warn("the relay's newer grant key is refused", "security", true, "error", err)
+			}
+		},
 		Suspect: func(suspect bool) {
 			if suspect {
 				e.u.cfg.Log.Warn("link suspect", "relay", e.relay, "address", e.address, "transport", e.transport)

@@ -110,7 +110,9 @@ func (e *end) dialLane(ctx context.Context) (*lane, error) {
 	if l.peer, err = certs.Verify(e.u.cfg.Source, info.TLS.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now()); err == nil {
 		hello := e.u.cfg.Hello()
 		hello.Slot = e.slot
-		l.welcome, err = control.Greet(conn, hello)
+		if l.welcome, err = control.Greet(conn, hello); err == nil {
+			err = e.u.takeKey(l.welcome.GrantKey, l.peer.ID)
+		}
 	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)

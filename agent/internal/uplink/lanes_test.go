@@ -38,7 +38,7 @@ func startLaneRelay(t *testing.T, x *trust, listen string) *laneRelay {
 	}
 	cfg := certs.ServerConfig(source, []string{protocol.ALPN, protocol.ALPNLane}, certs.AnyID)
 	r := &laneRelay{session: lanelink.New(lanelink.Config{}), fakeRelay: &fakeRelay{addr: ln.Addr().String(),
-		hellos: make(chan *protocol.Hello, 16), links: make(chan link.Session, 16), drains: make(chan *protocol.Drain, 16)}}
+		hellos: make(chan *protocol.Hello, 16), links: make(chan link.Session, 16), drains: make(chan *protocol.Drain, 16), grants: newGrants(t, source)}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -68,7 +68,9 @@ func (r *laneRelay) take(ctx context.Context, conn *tls.Conn) {
 		r.serve(ctx, conn)
 		return
 	}
-	_, err := control.Admit(conn, func(*protocol.Hello) *protocol.Welcome { return &protocol.Welcome{Code: r.refuse, Relay: r.name} })
+	_, err := control.Admit(conn, func(*protocol.Hello) *protocol.Welcome {
+		return &protocol.Welcome{Code: r.refuse, Relay: r.name, GrantKey: r.grantKey()}
+	})
 	r.taken.Add(1)
 	if err != nil || r.cut {
 		_ = conn.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/certstest"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/protocol/link/control"
@@ -41,6 +42,30 @@ type fakeRelay struct {
 	hellos chan *protocol.Hello
 	links  chan link.Session
 	drains chan *protocol.Drain
+	grants *grant.Signer
+	key    func(*protocol.GrantKey) *protocol.GrantKey // changes what Welcome shows; nil: nothing
+}
+
+// grantKey is what Welcome shows.
+func (r *fakeRelay) grantKey() *protocol.GrantKey {
+	d, err := r.grants.Delegation()
+	if err != nil {
+		panic(err) // a source in memory
+	}
+	key := &protocol.GrantKey{Chain: d.Chain, Key: d.Key, Signature: d.Signature}
+	if r.key != nil {
+		return r.key(key)
+	}
+	return key
+}
+
+func newGrants(t *testing.T, source certs.Source) *grant.Signer {
+	t.Helper()
+	s, err := grant.NewSigner(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func startRelay(t *testing.T, x *trust, listen, id string) *fakeRelay {
@@ -50,7 +75,7 @@ func startRelay(t *testing.T, x *trust, listen, id string) *fakeRelay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &fakeRelay{addr: ln.Addr().String(), hellos: make(chan *protocol.Hello, 16), links: make(chan link.Session, 16), drains: make(chan *protocol.Drain, 16)}
+	r := &fakeRelay{addr: ln.Addr().String(), hellos: make(chan *protocol.Hello, 16), links: make(chan link.Session, 16), drains: make(chan *protocol.Drain, 16), grants: newGrants(t, source)}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -81,7 +106,7 @@ func (r *fakeRelay) serve(ctx context.Context, conn *tls.Conn) {
 	}
 	defer s.Close(nil)
 	c, hello, err := control.Accept(ctx, s, func(h *protocol.Hello) *protocol.Welcome {
-		w := &protocol.Welcome{Relay: r.name}
+		w := &protocol.Welcome{Relay: r.name, GrantKey: r.grantKey()}
 		for _, t := range h.Tunnels {
 			w.Tunnels = append(w.Tunnels, protocol.TunnelVerdict{Name: t})
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/authority"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
@@ -67,6 +68,7 @@ type Config struct {
 type Uplink struct {
 	cfg    Config
 	keeper *standing.Keeper // of what relays have proved
+	grants *grant.Keyring
 
 	mu    sync.Mutex // guards: ends
 	ends  []*end
@@ -91,6 +93,7 @@ func New(cfg Config) *Uplink {
 	}
 	u := &Uplink{cfg: cfg, first: make(chan struct{})}
 	u.keeper = u.newKeeper()
+	u.grants = grant.NewKeyring(grant.Config{Source: cfg.Source, Authorize: u.authorizeRelay})
 	return u
 }
 

@@ -19,6 +19,7 @@ type Handler struct {
 	Proof   func(*protocol.Proof)
 	Ask     func(*protocol.Ask)
 	Answer  func(*protocol.Answer)
+	Key     func(*protocol.GrantKey)
 	Suspect func(suspect bool) // the state changed; called from the pinger
 }
 
@@ -80,6 +81,10 @@ func (c *Conn) read(ctx context.Context, h Handler) error {
 		case *protocol.Answer:
 			if h.Answer != nil {
 				h.Answer(m)
+			}
+		case *protocol.GrantKey:
+			if h.Key != nil {
+				h.Key(m)
 			}
 		default:
 			return fmt.Errorf("%w: %T after the beginning", protocol.ErrMalformed, m)

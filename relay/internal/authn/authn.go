@@ -7,12 +7,19 @@ package authn
 import (
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/grant"
+	"github.com/fairlead/fairlead/protocol"
 )
 
-// A Principal is who calls, and for whom, as far as it was proved.
+// A Principal is who calls, and for whom, as far as it was proved. It can be compared.
 type Principal struct {
 	Caller certs.ID      // zero: the caller has shown no SVID
 	Token  *bearer.Token // nil: the tunnel wants none, or none was proved; shared, nobody changes it
+}
+
+// Grant is the principal in the words of a grant for the tunnel.
+func (p Principal) Grant(tunnel protocol.TunnelName) *grant.Grant {
+	return &grant.Grant{Tunnel: string(tunnel), Caller: p.Caller, User: p.User(), Issuer: p.Issuer(), Scopes: p.Scopes()}
 }
 
 // User is the token's subject, "" without a token.

@@ -15,6 +15,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/gateway"
 	"github.com/fairlead/fairlead/relay/internal/policy"
@@ -62,8 +63,12 @@ func withGateway(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	signer, err := grant.NewSigner(r.source)
+	if err != nil {
+		t.Fatal(err)
+	}
 	caller, err = gateway.New(gateway.Config{
-		Gate: func() gateway.Gate { return gate }, Router: router, Log: log,
+		Gate: func() gateway.Gate { return gate }, Router: router, Grants: signer, Log: log,
 		Proof: func(ctx context.Context) gateway.Proof {
 			c := FromContext(ctx)
 			return gateway.Proof{Peer: c.Peer, Source: c.Source, Proved: c.Proved}

@@ -49,6 +49,7 @@ type Record struct {
 type Config struct {
 	Gate    func() Gate // the one in force now
 	Router  *route.Router
+	Grants  Signer
 	Proof   func(ctx context.Context) Proof // of the connection that a request's context belongs to
 	Observe func(Record)                    // called once a call, when it has ended; must not block
 	Log     *slog.Logger
@@ -88,19 +89,20 @@ type Gateway struct {
 	log      *slog.Logger
 	proxyLog *log.Logger
 	running  counts
+	grants   *grants
 	draining atomic.Bool
 }
 
 // New returns a gateway that holds nothing yet.
 func New(cfg Config) (*Gateway, error) {
-	if cfg.Gate == nil || cfg.Router == nil || cfg.Proof == nil || cfg.Log == nil {
-		return nil, errors.New("gateway: expected Gate, Router, Proof and Log to be set")
+	if cfg.Gate == nil || cfg.Router == nil || cfg.Grants == nil || cfg.Proof == nil || cfg.Log == nil {
+		return nil, errors.New("gateway: expected Gate, Router, Grants, Proof and Log to be set")
 	}
 	if cfg.Observe == nil {
 		cfg.Observe = func(Record) {}
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
-	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug)}, nil
+	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), grants: newGrants(cfg.Grants)}, nil
 }
 
 // Drain makes every new call fail with draining; running ones go on.
@@ -135,6 +137,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, doo
 		return
 	}
 	defer g.running.leave(d.Tunnel)
+	if c.grant, err = g.grants.of(d.Tunnel.Name, d.Principal, c.began); err != nil {
+		c.refuse(w, err)
+		return
+	}
 	if c.network == protocol.TCP {
 		c.connect(w, r)
 		return
@@ -162,6 +168,7 @@ type call struct {
 	proof    Proof
 	network  protocol.Network
 	decision *policy.Decision
+	grant    []byte
 	code     protocol.Code // how it ended
 	late     atomic.Bool   // the body came too slowly
 	still    stillness     // of an http call
@@ -204,14 +211,8 @@ func (c *call) decided(d *policy.Decision, admitted bool) {
 
 // open is the call in the words of the link.
 func (c *call) open() *protocol.Open {
-	p := c.decision.Principal
-	o := &protocol.Open{
-		Tunnel: c.decision.Tunnel.Name, Network: c.network, CallID: c.id,
-		User: p.User(), Issuer: p.Issuer(), Scopes: p.Scopes(), Timeout: c.decision.Tunnel.Timeout,
-	}
-	if !p.Caller.IsZero() {
-		o.Caller = p.Caller.String()
-	}
+	o := &protocol.Open{Tunnel: c.decision.Tunnel.Name, Network: c.network, CallID: c.id, Grant: c.grant, Token: c.decision.Token,
+		Timeout: c.decision.Tunnel.Timeout}
 	if c.in == nil {
 		return o
 	}

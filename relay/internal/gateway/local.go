@@ -115,6 +115,10 @@ func (l *Local) serveConn(ctx context.Context, conn link.Duplex) {
 		return
 	}
 	defer g.running.leave(d.Tunnel)
+	if c.grant, err = g.grants.of(d.Tunnel.Name, d.Principal, c.began); err != nil {
+		c.ended(err)
+		return
+	}
 	c.carry(ctx, conn)
 }
 

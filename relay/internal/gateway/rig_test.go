@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -20,6 +21,7 @@ import (
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/certstest"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/authn"
 	"github.com/fairlead/fairlead/relay/internal/policy"
@@ -60,6 +62,13 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// words are grants that say in plain words whom they are for.
+type words struct{}
+
+func (words) Sign(g *grant.Grant, _ time.Time) ([]byte, error) {
+	return fmt.Appendf(nil, "%s %s %s", g.Tunnel, g.Caller, g.User), nil
 }
 
 // tokens knows one token.
@@ -132,7 +141,7 @@ func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Gateway, err = New(Config{Gate: func() Gate { return r.gate }, Router: router, Proof: r.proof, Observe: r.observe, Log: log, Limits: Limits{MinBodyGrace: 500 * time.Millisecond}})
+	r.Gateway, err = New(Config{Gate: func() Gate { return r.gate }, Router: router, Grants: words{}, Proof: r.proof, Observe: r.observe, Log: log, Limits: Limits{MinBodyGrace: 500 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +312,7 @@ func (r *rig) bare() *Gateway {
 	proof := Proof{
 		Peer: authn.NewPeer([]*x509.Certificate{leaf}), Source: netip.MustParseAddrPort("192.0.2.1:4711"), Proved: func() {},
 	}
-	g, err := New(Config{Gate: func() Gate { return r.gate }, Router: router, Proof: func(context.Context) Proof { return proof }, Log: log})
+	g, err := New(Config{Gate: func() Gate { return r.gate }, Router: router, Grants: words{}, Proof: func(context.Context) Proof { return proof }, Log: log})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ type Decision struct {
 	// tunnel that is hidden from the caller from one that is not there.
 	Tunnel    *tunnel.Tunnel
 	Principal authn.Principal
+	Token     string // the token that was verified, as it came; a secret
 	Rule      string // which rule decided: one of the constants
 }
 

@@ -35,7 +35,7 @@ func (t *trial) checkToken(ctx context.Context) *protocol.Error {
 	if err := authn.CheckBinding(token, t.request.Peer); err != nil {
 		return protocol.AsError(err)
 	}
-	t.decision.Principal.Token = token
+	t.decision.Principal.Token, t.decision.Token = token, raw
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type Link struct {
 	doubted atomic.Bool // by relate
 
 	offered  []protocol.TunnelName // without duplicates
+	tokens   []protocol.TunnelName
 	statuses map[protocol.TunnelName]*status
 	accepted atomic.Pointer[map[protocol.TunnelName]*status] // a subset of statuses, replaced whole by Registry.Reload
 	calls    atomic.Int64
@@ -42,7 +44,7 @@ func newLink(o Offer) *Link {
 	l := &Link{
 		Session: o.Session, Agent: o.Agent, Name: o.Name, Epoch: o.Epoch, Slot: o.Slot,
 		Transport: o.Session.Info().Transport, Since: time.Now(),
-		suspect: o.Suspect, rtt: o.RTT,
+		suspect: o.Suspect, rtt: o.RTT, tokens: o.Tokens,
 		statuses: make(map[protocol.TunnelName]*status, len(o.Tunnels)),
 	}
 	for _, name := range o.Tunnels {
@@ -67,6 +69,9 @@ func (l *Link) Up(tunnel protocol.TunnelName) bool {
 	s, ok := (*l.accepted.Load())[tunnel]
 	return ok && s.down.Load() == nil
 }
+
+// WantsToken reports whether the agent verifies the caller's own token at this tunnel.
+func (l *Link) WantsToken(tunnel protocol.TunnelName) bool { return slices.Contains(l.tokens, tunnel) }
 
 // share makes l hear of backends what sibling, a link of the same agent process, hears: an agent speaks on its control
 // streams, and lanes have none. Where renew says that nobody has heard the agent of late, what sibling knows is

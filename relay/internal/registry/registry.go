@@ -80,6 +80,7 @@ type Offer struct {
 	Epoch   uint64
 	Slot    uint16
 	Tunnels []protocol.TunnelName
+	Tokens  []protocol.TunnelName // of them, those whose calls must bring their caller's own token
 
 	// Suspect says whether the link has stopped answering; RTT is its round trip, zero while unknown. Both may be
 	// nil, and must not block.

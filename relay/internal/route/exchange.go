@@ -105,10 +105,10 @@ func (e *Exchange) try(req *http.Request, l *registry.Link, body *bodyReader) (*
 	}
 	bw := writers.Get().(*bufio.Writer)
 	bw.Reset(t)
-	frame, err := protocol.Append(bw.AvailableBuffer(), e.open)
+	frame, err := appendOpen(bw.AvailableBuffer(), e.open, l)
 	if err != nil {
 		putWriter(bw)
-		return nil, tooLarge(err)
+		return nil, err
 	}
 	stream, err := e.router.stream(ctx, l)
 	if err != nil {

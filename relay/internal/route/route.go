@@ -60,14 +60,13 @@ func New(cfg Config) (*Router, error) {
 // early are the call's first bytes, where there are some already: they cross together with the Open. Once a link may
 // have carried them to a backend the call is not tried on another one.
 func (r *Router) Open(ctx context.Context, o *protocol.Open, early []byte) (link.Stream, *registry.Link, error) {
-	frame, err := protocol.Append(nil, o)
-	if err != nil {
-		return nil, nil, tooLarge(err)
-	}
-	frame = append(frame, early...)
 	s := r.search(o.Tunnel)
 	for l := s.next(ctx); l != nil; l = s.next(ctx) {
-		stream, err := r.open(ctx, l, frame, o.Timeout)
+		frame, err := appendOpen(nil, o, l)
+		if err != nil {
+			return nil, nil, err
+		}
+		stream, err := r.open(ctx, l, append(frame, early...), o.Timeout)
 		if err == nil {
 			return stream, l, nil
 		}
@@ -179,6 +178,19 @@ func resetFault(code protocol.Code, cause error) *protocol.Error {
 		return &protocol.Error{Code: code, Sentence: "the backend did not answer in time", Sent: true, Cause: cause}
 	}
 	return &protocol.Error{Code: protocol.LinkLost, Sentence: "the agent ended the call", Sent: true, Cause: cause}
+}
+
+// appendOpen appends what begins a call on the link: the caller's token goes to agents alone that ask for it.
+func appendOpen(b []byte, o *protocol.Open, l *registry.Link) ([]byte, error) {
+	if o.Token != "" && !l.WantsToken(o.Tunnel) {
+		without := *o
+		without.Token, o = "", &without
+	}
+	b, err := protocol.Append(b, o)
+	if err != nil {
+		return nil, tooLarge(err)
+	}
+	return b, nil
 }
 
 // tooLarge is what an Open that does not fit its frame means: names that the caller chose are too long.

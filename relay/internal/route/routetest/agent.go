@@ -38,6 +38,7 @@ type Options struct {
 	Slot    uint16
 	Config  link.Config // of the agent's end: what it admits
 	Suspect func() bool
+	Tokens  []protocol.TunnelName // at which it wants the caller's own token
 	// Wrap changes the relay's end of the session.
 	Wrap func(link.Session) link.Session
 }
@@ -54,7 +55,7 @@ func Start(t testing.TB, r *registry.Registry, o Options, h Handler, tunnels ...
 		o.Name = "a"
 	}
 	l, _, err := r.Add(registry.Offer{
-		Session: session, Agent: o.ID, Name: o.Name, Epoch: o.Epoch, Slot: o.Slot, Tunnels: tunnels, Suspect: o.Suspect,
+		Session: session, Agent: o.ID, Name: o.Name, Epoch: o.Epoch, Slot: o.Slot, Tunnels: tunnels, Suspect: o.Suspect, Tokens: o.Tokens,
 	})
 	if err != nil {
 		t.Fatal(err)
