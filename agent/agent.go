@@ -21,6 +21,7 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/dispatch"
 	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/agent/internal/ops"
+	"github.com/fairlead/fairlead/certs/audit"
 )
 
 // Config makes an Agent. Every field is required.
@@ -44,6 +45,7 @@ type Agent struct {
 	slots      atomic.Uint32
 	metrics    *metrics
 	dispatcher *dispatch.Dispatcher
+	audit      *audit.Log // nil where the configuration names none; set by Run before the first link
 
 	// reloading serialises reloads and guards digest and life.
 	reloading sync.Mutex
@@ -79,8 +81,12 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a.metrics = newMetrics(a)
+	var record func(*audit.Record) error
+	if l.file.Audit.File != "" {
+		record = a.record
+	}
 	a.dispatcher, err = dispatch.New(dispatch.Config{
-		Tunnels: l.file.Tunnels, Log: cfg.Log, Tokens: func() guard.Tokens { return a.current.Load().tokens },
+		Audit: record, Tunnels: l.file.Tunnels, Log: cfg.Log, Tokens: func() guard.Tokens { return a.current.Load().tokens },
 		OpenTimeout: l.file.Limits.OpenTimeout, MaxHeaderBytes: l.file.Limits.Header,
 		Began: a.metrics.began, Ended: a.metrics.ended,
 	})
@@ -95,13 +101,19 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 // calls may finish), the backends' connections close, then health and control, which answer until the end.
 func (a *Agent) Run(ctx context.Context) error {
 	first := a.current.Load()
+	if err := a.openAudit(first.file.Audit); err != nil {
+		return err
+	}
 	listeners, err := a.listen(ctx, first.file)
 	if err != nil {
-		return err
+		return errors.Join(err, a.closeAudit())
 	}
 	side, stopSide := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSide()
 	group, side := errgroup.WithContext(side)
+	if a.audit != nil {
+		group.Go(func() error { return a.audit.Run(side) })
+	}
 	for _, serve := range listeners {
 		group.Go(func() error { return serve(side) })
 	}
@@ -123,7 +135,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.reloading.Unlock()
 	a.dispatcher.Close()
 	stopSide()
-	err = group.Wait()
+	err = errors.Join(group.Wait(), a.closeAudit())
 	a.log.Info("agent stopped")
 	return err
 }

@@ -17,6 +17,9 @@ type metrics struct {
 	inFlight *prometheus.GaugeVec
 	duration *prometheus.HistogramVec
 	bytes    *prometheus.CounterVec
+
+	auditLost    prometheus.Counter
+	auditFailing prometheus.Gauge
 }
 
 func newMetrics(a *Agent) *metrics {
@@ -32,7 +35,11 @@ func newMetrics(a *Agent) *metrics {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_agent_call_bytes_total",
 			Help: "Bytes of calls, from relays (in) and to them (out)."}, []string{"tunnel", "direction"}),
 	}
-	m.registry.MustRegister(m.calls, m.inFlight, m.duration, m.bytes, collectors.NewGoCollector(),
+	m.auditLost = prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_agent_audit_lost_total",
+		Help: "Records that could not be written."})
+	m.auditFailing = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fairlead_agent_audit_failing",
+		Help: "1 while records cannot be written."})
+	m.registry.MustRegister(m.calls, m.inFlight, m.duration, m.bytes, m.auditLost, m.auditFailing, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), linkCollector{a})
 	return m
 }

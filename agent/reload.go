@@ -46,9 +46,9 @@ func (a *Agent) take() error {
 		return err
 	}
 	old := a.current.Load()
-	if l.file.Ops != old.file.Ops || l.file.Control != old.file.Control || l.file.StateDir != old.file.StateDir ||
+	if l.file.Audit != old.file.Audit || l.file.Ops != old.file.Ops || l.file.Control != old.file.Control || l.file.StateDir != old.file.StateDir ||
 		l.file.Limits != old.file.Limits {
-		return fmt.Errorf("%s: ops, control, state_dir and limits change with a restart only", a.cfg.File)
+		return fmt.Errorf("%s: audit, ops, control, state_dir and limits change with a restart only", a.cfg.File)
 	}
 	if err := a.dispatcher.SetTunnels(l.file.Tunnels); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/certs/standing"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
@@ -50,6 +51,7 @@ func (r *Relay) serveAgent(ctx context.Context, s link.Session, proved func()) {
 		_ = conn.Send(&protocol.Drain{Code: protocol.Draining, Sentence: "relay stops", Deadline: r.current.Load().file.DrainTimeout})
 	})()
 	log.Info("agent link up")
+	r.noteAgent(h.agent.String(), info.Remote.String(), nil)
 	uninvited := make(chan struct{})
 	go func() {
 		defer close(uninvited)
@@ -89,6 +91,7 @@ func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 	h.log = h.log.With("agent", hello.Agent)
 	if e := h.refusal; e != nil {
 		h.log.Warn("agent refused", "security", true, "code", e.Code.String(), "reason", e.Error())
+		h.relay.noteAgent(h.agent.String(), h.session.Info().Remote.String(), e)
 		return &protocol.Welcome{Code: e.Code, Sentence: e.Sentence, RetryAfter: 10 * time.Second}
 	}
 	l, verdicts, err := h.relay.registry.Add(registry.Offer{
@@ -106,6 +109,13 @@ func (h *agentLink) register(hello *protocol.Hello) *protocol.Welcome {
 		return &protocol.Welcome{Code: e.Code, Sentence: e.Sentence, RetryAfter: 10 * time.Second}
 	}
 	h.link = l
+	for _, v := range verdicts {
+		if v.Code != protocol.OK { // R02, R03
+			h.log.Warn("agent may not serve a tunnel", "security", true, "tunnel", v.Name, "code", v.Code.String())
+			h.relay.note(&audit.Record{Kind: audit.KindAgent, Peer: h.agent.String(), Source: h.session.Info().Remote.String(), Tunnel: string(v.Name),
+				Decision: audit.Deny, Code: v.Code.String(), Reason: v.Sentence})
+		}
+	}
 	return &protocol.Welcome{Relay: h.relay.name, Tunnels: verdicts, GrantKey: h.relay.grantKey(),
 		MaxStreams: uint32(h.relay.current.Load().file.Limits.StreamsPerSession)} //nolint:gosec // at most 1,000,000, config says
 }
@@ -128,6 +138,7 @@ const goodbye = 200 * time.Millisecond
 func (h *agentLink) end(cause error) {
 	e := revocation(cause)
 	h.log.Warn("agent link revoked", "security", true, "code", e.Code.String(), "reason", e.Error())
+	h.relay.noteAgent(h.agent.String(), h.session.Info().Remote.String(), e)
 	conn := h.conn.Load()
 	if conn == nil {
 		h.cancel(e)

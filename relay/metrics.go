@@ -19,6 +19,9 @@ type metrics struct {
 	calls    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	shakes   *prometheus.CounterVec
+
+	auditLost    prometheus.Counter
+	auditFailing prometheus.Gauge
 }
 
 func newMetrics(r *Relay) *metrics {
@@ -34,7 +37,11 @@ func newMetrics(r *Relay) *metrics {
 	m.shakes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "fairlead_relay_handshakes_total",
 		Help: "Handshakes that went well, by who came (agent, lane, caller), transport and key agreement; post_quantum says whether that is one."},
 		[]string{"kind", "transport", "key_agreement", "post_quantum"})
-	m.registry.MustRegister(m.calls, m.duration, m.shakes, collectors.NewGoCollector(),
+	m.auditLost = prometheus.NewCounter(prometheus.CounterOpts{Name: "fairlead_relay_audit_lost_total",
+		Help: "Records that could not be written."})
+	m.auditFailing = prometheus.NewGauge(prometheus.GaugeOpts{Name: "fairlead_relay_audit_failing",
+		Help: "1 while records cannot be written."})
+	m.registry.MustRegister(m.calls, m.duration, m.shakes, m.auditLost, m.auditFailing, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), stateCollector{r})
 	return m
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/certs/standing"
@@ -47,6 +48,7 @@ type Relay struct {
 	bans      *bans
 	carrier   *enroll.Carrier
 	grants    *grant.Signer
+	audit     *audit.Log       // nil where the configuration names none; set by Run before anybody connects
 	links     *standing.Keeper // of agents
 	linked    sync.Map         // of *agentLink: those that have registered
 	callers   *standing.Keeper // of callers' connections
@@ -111,7 +113,12 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 		return nil, err
 	}
 	r.metrics = newMetrics(r)
+	var record func(*audit.Record) error
+	if first.file.Audit.File != "" {
+		record = r.record
+	}
 	r.gateway, err = gateway.New(gateway.Config{
+		Audit: record, AuditClaims: func() []string { return r.current.Load().file.Audit.Claims },
 		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Grants: r.grants, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
 		Limits: callLimits(limits),
 	})

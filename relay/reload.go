@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/fairlead/fairlead/certs/audit"
 )
 
 // Reload reads the configuration again and takes it whole or, with an error, not at all: the old one serves on. Running
@@ -60,6 +62,7 @@ func (r *Relay) take() error {
 	r.start(next)
 	r.current.Store(next)
 	r.registry.Reload(next.owns)
+	r.note(&audit.Record{Kind: audit.KindConfig, Reason: "the configuration was reloaded"})
 	r.judge()
 	r.closeDoors(next)
 	old.stop()

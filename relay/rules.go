@@ -23,6 +23,7 @@ import (
 // rules is one configuration and everything that it names, read and found good: what a reload swaps.
 type rules struct {
 	file      *config.Relay
+	version   string // of the file: the beginning of its SHA-256
 	table     *tunnel.Table
 	source    sources.Source
 	tokens    *bearer.Verifier
@@ -50,7 +51,11 @@ func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	r := &rules{file: file}
+	digest, err := digestOf(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &rules{file: file, version: fmt.Sprintf("%x", digest[:8])}
 	if r.table, err = tunnel.NewTable(file.Tunnels); err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 
 // decide makes the gate, which judges SVIDs by source and bans.
 func (r *rules) decide(source certs.Source, banned func(certs.Identity) error) (err error) {
-	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Banned: banned, RequirePQ: r.file.RequirePQ, Tokens: r.tokens})
+	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Banned: banned, Version: r.version, RequirePQ: r.file.RequirePQ, Tokens: r.tokens})
 	return err
 }
 
@@ -125,6 +130,7 @@ func restartOnly(old, next *config.Relay) error {
 	differs("proxy_protocol", fmt.Sprint(old.ProxyProtocol) == fmt.Sprint(next.ProxyProtocol))
 	differs("ops", old.Ops == next.Ops)
 	differs("control", old.Control == next.Control)
+	differs("audit", fmt.Sprint(old.Audit.File, old.Audit.Rotate, old.Audit.Keep) == fmt.Sprint(next.Audit.File, next.Audit.Rotate, next.Audit.Keep))
 	differs("state_dir", old.StateDir == next.StateDir)
 	differs("drain_timeout", old.DrainTimeout == next.DrainTimeout)
 	differs("require_pq", old.RequirePQ == next.RequirePQ)

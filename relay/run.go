@@ -9,20 +9,26 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/relay/internal/control"
 	"github.com/fairlead/fairlead/relay/internal/ops"
 )
 
 // Run serves until ctx ends or a listener fails. It stops in this order: not ready, new calls are refused; running calls
-// may finish within drain_timeout; the agents' links close; then health and control, which answer until the end.
+// may finish within drain_timeout; the agents' links close; then health and control, which answer until the end; the audit last.
 func (r *Relay) Run(ctx context.Context) error {
 	side, stopSide := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSide()
 	group, side := errgroup.WithContext(side)
+	if err := r.openAudit(); err != nil {
+		return err
+	}
+	r.runAudit(side, group)
 	if err := r.serveSide(side, group); err != nil {
 		stopSide()
-		return errors.Join(err, group.Wait())
+		return errors.Join(err, group.Wait(), r.closeAudit())
 	}
+	r.note(&audit.Record{Kind: audit.KindConfig, Reason: "the relay starts, version " + r.cfg.Version})
 	life, stop := context.WithCancel(ctx)
 	defer stop()
 	context.AfterFunc(side, stop) // a listener that fails ends the relay
@@ -42,7 +48,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	r.running.Wait()
 	r.reloading.Unlock()
 	stopSide()
-	err = errors.Join(err, group.Wait())
+	err = errors.Join(err, group.Wait(), r.closeAudit())
 	r.log.Info("relay stopped")
 	return err
 }

@@ -51,10 +51,22 @@ type Agent struct {
 	// `audiences` (both required), `jwks` (a file or an https URL; default: OIDC discovery at the issuer) and `algorithms`.
 	// Default: none.
 	Tokens []bearer.Issuer
+	// Audit is `audit`: where decisions are recorded. Default: nowhere.
+	Audit Audit
 	// Limits are `limits`.
 	Limits Limits
 	// Tunnels are `tunnels`: what the agent serves, and nothing else. At least one.
 	Tunnels []Tunnel
+}
+
+// Audit says how decisions are recorded.
+type Audit struct {
+	// File is `audit.file`: JSON lines. Required. Files that are full stand beside it, named by their first line's number.
+	File string
+	// Rotate is `audit.rotate`: the size at which the next file begins. Default: 100MiB.
+	Rotate int64
+	// Keep is `audit.keep`: how many full files stay. Default: 0, which is all.
+	Keep int
 }
 
 // Transport is how links to relays are made.

@@ -47,6 +47,7 @@ type reader struct {
 	hostname func() (string, error)
 	faults   Faults
 	issuers  []node // that tunnels name
+	required []node // where they say that the audit is
 }
 
 func (r *reader) load(b []byte) (*Agent, error) {

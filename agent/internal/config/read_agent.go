@@ -40,6 +40,7 @@ func (r *reader) agent(n node) *Agent {
 		"require_pq": flag(&a.RequirePQ),
 		"trust":      func(n node) { r.trust(n, a) },
 		"tokens":     func(n node) { r.tokens(n, a) },
+		"audit":      func(n node) { r.audit(n, &a.Audit) },
 		"limits":     func(n node) { r.limits(n, &a.Limits) },
 		"tunnels":    func(n node) { r.tunnels(n, a) },
 	}, "relays", "relay_id", "identity", "tunnels")
@@ -51,6 +52,11 @@ func (r *reader) agent(n node) *Agent {
 	}
 	r.trusted(n, a)
 	r.checkIssuers(a)
+	for _, n := range r.required {
+		if a.Audit.File == "" {
+			n.fault("expected the key audit with a file: what is required is recorded there")
+		}
+	}
 	return a
 }
 
@@ -266,6 +272,16 @@ func (r *reader) trusted(n node, a *Agent) {
 			n.fault("trust: expected a bundle for %s, which relay_id names", p.TrustDomain().Name())
 		}
 	}
+}
+
+func (r *reader) audit(n node, a *Audit) {
+	rotate := 100 << 20
+	n.mapping(keys{
+		"file":   func(n node) { r.path(n, &a.File) },
+		"rotate": size(&rotate, 64<<10, 1<<40),
+		"keep":   count(&a.Keep, 0, 100_000),
+	}, "file")
+	a.Rotate = int64(rotate)
 }
 
 func (r *reader) limits(n node, l *Limits) {

@@ -47,6 +47,7 @@ func (r *reader) tunnel(n node) Tunnel {
 		"allow":    func(n node) { allow(n, &t.Allow) },
 		"callers":  patterns(&t.Callers),
 		"token":    func(n node) { r.tokenRule(n, &t) },
+		"audit":    func(n node) { r.auditRequired(n, &t) },
 		"tls":      func(n node) { r.tls(n, &t.TLS) },
 		"timeouts": func(n node) { timeouts(n, &t.Timeouts) },
 	}, "name", "backend")
@@ -63,6 +64,14 @@ func (r *reader) tunnel(n node) Tunnel {
 		n.fault("expected health.path only with an HTTP backend, got %s", t.Backend)
 	}
 	return t
+}
+
+func (r *reader) auditRequired(n node, t *Tunnel) {
+	word := "best_effort"
+	oneOf(&word, "required", "best_effort")(n)
+	if t.AuditRequired = word == "required"; t.AuditRequired {
+		r.required = append(r.required, n)
+	}
 }
 
 func tunnelName(n node, dst *protocol.TunnelName) {

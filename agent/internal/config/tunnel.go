@@ -24,6 +24,8 @@ type Tunnel struct {
 	// Token is `token`: what the caller's own token must be, which the agent verifies itself, by `tokens`: `issuer`, to the
 	// letter, and `scopes`. Default: the relay's word for who calls is enough.
 	Token *guard.TokenRule
+	// AuditRequired is `audit`: required, which refuses calls that cannot be recorded, or best_effort, the default.
+	AuditRequired bool
 	// TLS is `tls`: for https and tls backends. Default: the system's roots, no client certificate.
 	TLS backend.TLSFiles
 	// Timeouts are `timeouts`.

@@ -24,6 +24,8 @@ type call struct {
 	tunnel  *tunnel
 	started time.Time
 	report  Report
+
+	admitted bool // it was let through, and is recorded
 }
 
 // Grants says what a relay's grant for the tunnel says, where that holds: uplink.Uplink.Grant, whose errors these are.
@@ -47,6 +49,7 @@ func (d *Dispatcher) Serve(ctx context.Context, stream link.Stream, info link.In
 		}
 		c.report.Total = time.Since(c.started)
 		c.report.log(d.cfg.Log, info.Transport)
+		c.recordEnd()
 		if d.cfg.Ended != nil && c.tunnel != nil {
 			d.cfg.Ended(&c.report)
 		}
@@ -80,23 +83,8 @@ func (c *call) readOpen() bool {
 }
 
 func (c *call) serve(ctx context.Context, grants Grants) {
-	t, ok := c.d.tunnels.Load().find(c.open.Tunnel)
-	if !ok {
-		c.refuse(protocol.Errorf(protocol.UnknownTunnel, "this agent does not serve the tunnel"))
-		return
-	}
-	c.tunnel = t
-	if c.d.cfg.Began != nil {
-		c.d.cfg.Began(c.open.Tunnel, c.open.Network)
-	}
-	g, err := grants(c.open.Grant, c.open.Tunnel)
-	if err != nil {
-		c.refuse(grantError(err))
-		return
-	}
-	c.report.Grant = g
-	if err := t.rules.Admit(ctx, c.open, g, c.d.cfg.Tokens()); err != nil {
-		c.refuse(protocol.AsError(err))
+	if refusal := c.recorded(c.decide(ctx, grants)); refusal != nil {
+		c.refuse(refusal)
 		return
 	}
 	if c.open.Network == protocol.HTTP {
@@ -104,6 +92,27 @@ func (c *call) serve(ctx context.Context, grants Grants) {
 		return
 	}
 	c.serveTCP(ctx)
+}
+
+// decide judges the call by its grant and the rules of its tunnel.
+func (c *call) decide(ctx context.Context, grants Grants) *protocol.Error {
+	t, ok := c.d.tunnels.Load().find(c.open.Tunnel)
+	if !ok {
+		return protocol.Errorf(protocol.UnknownTunnel, "this agent does not serve the tunnel")
+	}
+	c.tunnel = t
+	if c.d.cfg.Began != nil {
+		c.d.cfg.Began(c.open.Tunnel, c.open.Network)
+	}
+	g, err := grants(c.open.Grant, c.open.Tunnel)
+	if err != nil {
+		return grantError(err)
+	}
+	c.report.Grant = g
+	if err := t.rules.Admit(ctx, c.open, g, c.d.cfg.Tokens()); err != nil {
+		return protocol.AsError(err)
+	}
+	return nil
 }
 
 // grantError is what a grant that does not hold means to the caller.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairlead/fairlead/agent/internal/config"
 	"github.com/fairlead/fairlead/agent/internal/guard"
+	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/protocol"
 )
 
@@ -28,6 +29,8 @@ type Config struct {
 	Log     *slog.Logger // required
 	// Tokens verifies the callers' own tokens, at tunnels that want them; it may be nil where none does.
 	Tokens func() guard.Tokens
+	// Audit records decisions, and how what was let through ended; nil: nothing is recorded.
+	Audit func(*audit.Record) error
 	// OpenTimeout is how long a stream may take to deliver its Open; zero: 10 s.
 	OpenTimeout time.Duration
 	// HeaderTimeout is how long the header of an HTTP request may take after it; zero: 10 s.

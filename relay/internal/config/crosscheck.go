@@ -39,6 +39,9 @@ func (r *reader) crossCheck(n node, c *Relay) {
 		if t.Token != nil && t.Token.Issuer != "" && !slices.ContainsFunc(c.Tokens, func(i bearer.Issuer) bool { return i.URL == t.Token.Issuer }) {
 			fault("token.issuer", "expected one of the issuers in tokens, to the letter")
 		}
+		if t.AuditRequired && !n.has("audit") {
+			fault("audit", "expected the key audit with a file: what is required is recorded there")
+		}
 		if t.Token == nil && t.ForwardToken {
 			fault("forward_token", "expected a token rule beside it: with token: none there is no token to forward")
 		}

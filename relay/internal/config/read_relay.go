@@ -53,7 +53,7 @@ func (r *reader) relay(n node) *Relay {
 		"tunnels":            func(n node) { r.tunnels(n, c) },
 		"console":            later,
 		"require_pq":         flag(&c.RequirePQ),
-		"audit":              later,
+		"audit":              func(n node) { r.audit(n, &c.Audit) },
 		"cluster":            later,
 	}, "listen", "identity")
 	if n.Kind == yaml.MappingNode && !n.has("trust") && c.Identity.WorkloadAPI+c.Identity.Enrolled == "" {
@@ -94,6 +94,16 @@ func (r *reader) identity(n node, c *Relay) {
 	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
 		n.fault("expected one of the keys svid, workload_api and enrolled")
 	}
+}
+
+func (r *reader) audit(n node, a *Audit) {
+	a.Rotate = 100 << 20
+	n.mapping(keys{
+		"file":   r.path(&a.File),
+		"rotate": size(&a.Rotate, 64<<10, 1<<40),
+		"keep":   count(&a.Keep, 0, 100_000),
+		"claims": entries(&a.Claims, "a claim", plain),
+	}, "file")
 }
 
 func (r *reader) authority(n node, a *Authority) {

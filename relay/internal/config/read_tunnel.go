@@ -35,10 +35,16 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 		"allow":         parsed(&t.Allow, "an expression", plain),
 		"forward_token": flag(&t.ForwardToken),
 		"limits":        func(n node) { r.tunnelLimits(n, t) },
-		"listen":        func(n node) { r.door(n, t) },
-		"wait":          later,
-		"retry":         later,
-		"max_session":   later,
+		"audit": parsed(&t.AuditRequired, "required or best_effort", func(s string) (bool, error) {
+			if s != "required" && s != "best_effort" {
+				return false, fmt.Errorf("expected required or best_effort, got %q", clip(s))
+			}
+			return s == "required", nil
+		}),
+		"listen":      func(n node) { r.door(n, t) },
+		"wait":        later,
+		"retry":       later,
+		"max_session": later,
 	}, "name", "protocol", "hosts", "agents", "callers", "token")
 	if t.Network == protocol.TCP {
 		for key, why := range map[string]string{

@@ -49,6 +49,8 @@ type Relay struct {
 	// SPIFFE bundle, default: what the Workload API says) and `algorithms` (default: all that the relay knows). Key
 	// `tokens`, default none.
 	Tokens []bearer.Issuer
+	// Audit is where decisions are recorded. Key `audit`, default none.
+	Audit Audit
 	// DrainTimeout is how long running calls may go on when the relay stops. Key `drain_timeout`, default 60s.
 	DrainTimeout time.Duration
 	// Limits is what the relay puts up with. Key `limits`, every one of them with a default.
@@ -70,6 +72,18 @@ type Authority struct {
 	// BundleHost is `authority.bundle_host`: requests for this host get the trust domain's bundle, for others to federate
 	// with. It takes a socket. Default: the bundle is not served.
 	BundleHost string
+}
+
+// Audit says how decisions are recorded.
+type Audit struct {
+	// File is `audit.file`, required: JSON lines. Files that are full stand beside it, named by their first line's number.
+	File string
+	// Rotate is `audit.rotate`: the size at which the next file begins. Default: 100MiB.
+	Rotate int64
+	// Keep is `audit.keep`: how many full files stay. Default 0: all.
+	Keep int
+	// Claims are `audit.claims`: claims of tokens that are recorded, beside sub, iss and scope. Default: none.
+	Claims []string
 }
 
 // Identity is exactly one of three.

@@ -55,8 +55,7 @@ func BenchmarkGate(b *testing.B) {
 			b.Fatal(err)
 		}
 		d, err := g.cfg.Gate().Decide(req.Context(), c.request(local{}))
-		c.decided(d, err == nil)
-		if err != nil {
+		if err := c.decided(d, err); err != nil {
 			b.Fatal(err)
 		}
 		c.done = true

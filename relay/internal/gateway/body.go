@@ -11,7 +11,7 @@ import (
 // limitBody bounds a request's body in size (zero: none) and, where its length was announced, in slowness: whoever
 // knows how much it has can also send it. A body of unknown length may be a stream that waits.
 func (c *call) limitBody(control *http.ResponseController, r *http.Request) io.ReadCloser {
-	body, l := io.ReadCloser(&movingBody{r.Body, &c.still}), c.gateway.cfg.Limits
+	body, l := io.ReadCloser(&movingBody{r.Body, &c.still, &c.up}), c.gateway.cfg.Limits
 	if r.ContentLength > 0 && l.MinBodyRate > 0 {
 		body = &steadyBody{
 			ReadCloser: body, control: control, late: &c.late,

@@ -39,6 +39,8 @@ func (c *call) connect(w http.ResponseWriter, r *http.Request) {
 // carried logs how a TCP call ended.
 func (c *call) carried(up, down int64, err error) {
 	c.done = true
+	c.up.Store(up)
+	c.down.Store(down)
 	level := slog.LevelDebug
 	switch {
 	case err == nil:

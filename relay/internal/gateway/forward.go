@@ -169,6 +169,7 @@ func (c *call) answer(w http.ResponseWriter, control *http.ResponseController, r
 	for name := range res.Trailer {
 		h.Add("Trailer", name)
 	}
+	c.status = res.StatusCode
 	w.WriteHeader(res.StatusCode)
 	if res.Body == http.NoBody {
 		return nil
@@ -208,6 +209,7 @@ func (c *call) copyBody(w io.Writer, control *http.ResponseController, res *http
 			if _, err := w.Write(buf[:n]); err != nil {
 				return err
 			}
+			c.down.Add(int64(n))
 			c.still.touch()
 		}
 		switch {
@@ -251,7 +253,10 @@ func (c *call) switchProtocols(ctx context.Context, w http.ResponseWriter, contr
 	if err := errors.Join(res.Write(buffered), buffered.Flush()); err != nil {
 		return err
 	}
-	_, _, err = link.Splice(ctx, caller, stream)
+	c.status = res.StatusCode
+	up, down, err := link.Splice(ctx, caller, stream)
+	c.up.Add(up)
+	c.down.Add(down)
 	return err
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
+	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/authn"
 	"github.com/fairlead/fairlead/relay/internal/policy"
@@ -45,15 +46,19 @@ type Record struct {
 	Duration time.Duration
 }
 
-// Config is what New needs; only Observe and Limits may be left out.
+// Config is what New needs; only Observe, Audit, AuditClaims and Limits may be left out.
 type Config struct {
 	Gate    func() Gate // the one in force now
 	Router  *route.Router
 	Grants  Signer
 	Proof   func(ctx context.Context) Proof // of the connection that a request's context belongs to
 	Observe func(Record)                    // called once a call, when it has ended; must not block
-	Log     *slog.Logger
-	Limits  Limits
+	// Audit records decisions, and how what was let through ended; nil: nothing is recorded. AuditClaims names the claims of
+	// tokens that are recorded; nil: none.
+	Audit       func(*audit.Record) error
+	AuditClaims func() []string
+	Log         *slog.Logger
+	Limits      Limits
 }
 
 // Limits bound one request, whoever sends it. The zero value of each field means its default.
@@ -101,6 +106,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Record) {}
 	}
+	if cfg.AuditClaims == nil {
+		cfg.AuditClaims = func() []string { return nil }
+	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), grants: newGrants(cfg.Grants)}, nil
 }
@@ -123,12 +131,11 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, doo
 	c := g.begin(r, proof)
 	defer c.finish()
 	if err := g.admit(r); err != nil {
-		c.refuse(w, err)
+		c.refuse(w, c.recorded(err))
 		return
 	}
 	d, err := g.cfg.Gate().Decide(r.Context(), c.request(door))
-	c.decided(d, err == nil)
-	if err != nil {
+	if err = c.decided(d, err); err != nil {
 		c.refuse(w, err)
 		return
 	}
@@ -169,14 +176,17 @@ type call struct {
 	network  protocol.Network
 	decision *policy.Decision
 	grant    []byte
+	admitted bool          // it was let through, and is recorded
 	code     protocol.Code // how it ended
+	status   int           // of the answer that was passed on; 0 without one
+	up, down atomic.Int64  // bytes of it that were passed on
 	late     atomic.Bool   // the body came too slowly
 	still    stillness     // of an http call
 	done     bool          // false while it may still be cut off by a panic
 }
 
 func (g *Gateway) begin(r *http.Request, proof Proof) *call {
-	c := &call{gateway: g, id: newCallID(), began: time.Now(), in: r, proof: proof, network: protocol.HTTP, decision: &policy.Decision{}}
+	c := &call{gateway: g, id: newCallID(), began: time.Now(), in: r, proof: proof, network: protocol.HTTP, decision: &policy.Decision{Rule: policy.RuleRequest}}
 	if r == nil || r.Method == http.MethodConnect {
 		c.network = protocol.TCP
 	}
@@ -201,14 +211,6 @@ func (c *call) request(door local) *policy.Request {
 	return q
 }
 
-// decided keeps the decision. Whoever has shown a good SVID, or got through, is a stranger no longer.
-func (c *call) decided(d *policy.Decision, admitted bool) {
-	c.decision = d
-	if c.proof.Proved != nil && (admitted || !d.Principal.Caller.IsZero()) {
-		c.proof.Proved()
-	}
-}
-
 // open is the call in the words of the link.
 func (c *call) open() *protocol.Open {
 	o := &protocol.Open{Tunnel: c.decision.Tunnel.Name, Network: c.network, CallID: c.id, Grant: c.grant, Token: c.decision.Token,
@@ -228,6 +230,7 @@ func (c *call) finish() {
 	if !c.done && c.code == protocol.OK {
 		c.code = protocol.Canceled
 	}
+	c.recordEnd()
 	g := c.gateway
 	g.cfg.Observe(Record{Tunnel: c.tunnelName(), Network: c.network, Code: c.code, Duration: time.Since(c.began)})
 }

@@ -101,12 +101,11 @@ func (l *Local) serveConn(ctx context.Context, conn link.Duplex) {
 	c := g.begin(nil, Proof{})
 	defer c.finish()
 	if g.draining.Load() {
-		c.ended(protocol.Errorf(protocol.Draining, "the relay is going away"))
+		c.ended(c.recorded(protocol.Errorf(protocol.Draining, "the relay is going away")))
 		return
 	}
 	d, err := g.cfg.Gate().Decide(ctx, c.request(l.door))
-	c.decided(d, err == nil)
-	if err != nil {
+	if err = c.decided(d, err); err != nil {
 		c.ended(err)
 		return
 	}

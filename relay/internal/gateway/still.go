@@ -89,10 +89,12 @@ func (s *stillness) stop() {
 type movingBody struct {
 	io.ReadCloser
 	still *stillness
+	moved *atomic.Int64
 }
 
 func (b *movingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.moved.Add(int64(n))
 	b.still.touch()
 	return n, err
 }

@@ -22,7 +22,7 @@ type trial struct {
 // The Decision is never nil. The error is nil for yes, and otherwise always a *protocol.Error, whose sentence may go to
 // the caller and whose cause may not. Decide blocks only where verifying the token does, until ctx ends.
 func (g *Gate) Decide(ctx context.Context, r *Request) (*Decision, error) {
-	t := trial{Gate: g, request: r, decision: new(Decision), now: g.now()}
+	t := trial{Gate: g, request: r, decision: &Decision{Version: g.version}, now: g.now()}
 	for _, ask := range []func() *protocol.Error{
 		t.identify,
 		t.readPath,

@@ -13,11 +13,13 @@ type Decision struct {
 	Tunnel    *tunnel.Tunnel
 	Principal authn.Principal
 	Token     string // the token that was verified, as it came; a secret
+	Version   string // of the configuration that decided: Config.Version
 	Rule      string // which rule decided: one of the constants
 }
 
 // What decides, in the order in which the gate asks. Each but RuleDefault can deny; the last two can allow.
 const (
+	RuleRequest     = "request"      // the request's form, or that the relay goes away: from before the gate is asked
 	RuleSVID        = "svid"         // the caller's SVID: none, bad, or not to be judged now
 	RulePath        = "path"         // the path can be read in two ways
 	RuleTunnel      = "tunnel"       // there is no such tunnel

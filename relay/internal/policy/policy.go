@@ -31,18 +31,20 @@ type Config struct {
 	RequirePQ bool
 	Tokens    Tokens           // may be nil where no tunnel wants a token
 	Now       func() time.Time // default time.Now
+	Version   string           // of the configuration, for whoever reads decisions
 }
 
 // A Gate decides by one state of the configuration. It does not change, and is safe for concurrent use; a reload makes
 // another one.
 type Gate struct {
-	table  *tunnel.Table
-	source certs.Source
-	banned func(certs.Identity) error
-	pq     bool
-	tokens Tokens
-	now    func() time.Time
-	allows map[*tunnel.Tunnel]*Allow
+	table   *tunnel.Table
+	source  certs.Source
+	banned  func(certs.Identity) error
+	pq      bool
+	tokens  Tokens
+	now     func() time.Time
+	version string
+	allows  map[*tunnel.Tunnel]*Allow
 }
 
 // New compiles the expression of every tunnel; a fault in any of them is an error that names the tunnel.
@@ -50,7 +52,7 @@ func New(c Config) (*Gate, error) {
 	if c.Table == nil || c.Source == nil {
 		return nil, errors.New("policy: a table and a source are expected")
 	}
-	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, now: c.Now, allows: make(map[*tunnel.Tunnel]*Allow)}
+	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, now: c.Now, version: c.Version, allows: make(map[*tunnel.Tunnel]*Allow)}
 	if g.now == nil {
 		g.now = time.Now
 	}

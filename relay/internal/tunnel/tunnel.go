@@ -44,6 +44,9 @@ type Tunnel struct {
 	// Concurrent is how many calls may run at once through this relay. Key `limits.concurrent`, default 0: no limit
 	// but the links' own.
 	Concurrent int
+	// AuditRequired refuses calls that cannot be recorded. Key `audit`: required, or best_effort, the default: they are
+	// carried all the same, and the log and a metric say so.
+	AuditRequired bool
 	// Listen is a door beside the relay's port. Key `listen`, default nil: none.
 	Listen *Listen
 }
