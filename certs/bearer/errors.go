@@ -26,6 +26,8 @@ const (
 	ReasonSubject     Reason = "subject"       // missing
 	ReasonExpiry      Reason = "expiry"        // exp missing or no sane number
 	ReasonExpired     Reason = "expired"       // exp passed, leeway included
+	ReasonInactive    Reason = "inactive"      // its issuer says that it does not hold, or not here
+	ReasonProof       Reason = "proof"         // its DPoP proof does not hold
 	ReasonNotYetValid Reason = "not_yet_valid" // nbf or iat in the future, leeway included
 )
 

@@ -24,6 +24,8 @@ type Issuer struct {
 	Audiences  []string // aud names one of these; at least one
 	JWKS       string   // file path, or URL: https, or http to loopback; "": OpenID discovery at URL, of a trust domain Config.Bundle
 	Algorithms []string // of Algorithms(); none: all of them
+	// Introspection is where to ask about its tokens, which are opaque then; nil: they are JWTs, and nobody is asked.
+	Introspection *Introspection
 }
 
 // issuer holds the keys of one Issuer.
@@ -32,6 +34,7 @@ type issuer struct {
 	svid   certs.TrustDomain                       // whose JWT-SVIDs these are; zero: an issuer of other tokens
 	remote bool                                    // keys come by network, and grow stale
 	load   func(context.Context) (document, error) // gets the key set
+	opaque *introspector                           // set where tokens are opaque; there are no keys then
 	parser *jwt.Parser                             // safe for concurrent use
 	ttl    time.Duration
 	grace  time.Duration
@@ -83,6 +86,12 @@ func newIssuer(conf Issuer, config Config, client *http.Client) (*issuer, error)
 		log:    config.Log.With("issuer", conf.URL),
 	}
 	switch {
+	case conf.Introspection != nil:
+		if conf.JWKS != "" || len(i.conf.Algorithms) != len(algorithms) || !svid.IsZero() {
+			return nil, errors.New("introspection is expected alone: an opaque token has neither keys nor algorithms")
+		}
+		i.opaque, err = newIntrospector(conf, client)
+		return i, err
 	case !svid.IsZero():
 		i.load, err = bundleOf(conf, svid, config.Bundle)
 		if err != nil {
@@ -126,6 +135,9 @@ func (i *issuer) adopt(before *issuer) {
 
 // usable returns the keys that may verify tokens at now; the error wraps ErrUnavailable.
 func (i *issuer) usable(now time.Time) (*keySet, error) {
+	if i.opaque != nil {
+		return nil, nil
+	}
 	s := i.snapshot.Load()
 	if s == nil {
 		return nil, fmt.Errorf("%w: those of %s were never fetched", ErrUnavailable, i.conf.URL)

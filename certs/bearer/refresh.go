@@ -30,6 +30,11 @@ type flight struct {
 
 // run keeps the keys fresh until ctx ends.
 func (i *issuer) run(ctx context.Context) error {
+	if i.opaque != nil {
+		<-ctx.Done()
+		i.opaque.client.CloseIdleConnections()
+		return nil
+	}
 	timer := time.NewTimer(i.firstWait())
 	defer timer.Stop()
 	failures := 0
@@ -87,8 +92,13 @@ func jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (0.9 + 0.2*rand.Float64()))
 }
 
-// refresh loads the keys now.
-func (i *issuer) refresh(ctx context.Context) error { return i.attempt(ctx, 0) }
+// refresh loads the keys now, where there are any.
+func (i *issuer) refresh(ctx context.Context) error {
+	if i.opaque != nil {
+		return nil
+	}
+	return i.attempt(ctx, 0)
+}
 
 // attempt loads the keys, unless the last load began less than gap ago; it joins a load that is under way. It blocks
 // for at most fetchTimeout.

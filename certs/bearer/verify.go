@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -59,11 +60,31 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (*Token, error) {
 	return token, nil
 }
 
+// VerifyFrom is Verify for a token that must be of that issuer. Where its tokens are opaque the issuer is asked what the token
+// means, and the answer is remembered for a while; it blocks then, for 5 s at most.
+func (v *Verifier) VerifyFrom(ctx context.Context, issuer, raw string) (*Token, error) {
+	iss := v.issuers[issuer]
+	if iss == nil {
+		return nil, fmt.Errorf("%w: issuer %q is not configured", ErrUnavailable, issuer)
+	}
+	if iss.opaque != nil {
+		if len(raw) > maxToken {
+			return nil, invalid(ReasonTooLarge, "at most 8 KiB are allowed")
+		}
+		return iss.opaque.verify(ctx, raw)
+	}
+	token, err := v.Verify(ctx, raw)
+	if err == nil && token.Issuer != issuer {
+		return nil, invalid(ReasonIssuer, "one of issuer "+issuer+" is expected")
+	}
+	return token, err
+}
+
 // issuerOf finds the issuer that a token claims. A JWT-SVID is its subject's trust domain's, whatever iss says; another
 // token may not pass for one, since its issuer is found by iss first.
 func (v *Verifier) issuerOf(u *unverified) (*issuer, error) {
 	name, _ := u.claims["iss"].(string)
-	if iss := v.issuers[name]; iss != nil && iss.svid.IsZero() {
+	if iss := v.issuers[name]; iss != nil && iss.svid.IsZero() && iss.opaque == nil {
 		return iss, nil
 	}
 	if sub, _ := u.claims["sub"].(string); strings.HasPrefix(sub, svidScheme) {
