@@ -46,6 +46,8 @@ const (
 	BackendTimeout      Code = 30
 	LinkLost            Code = 31
 	Internal            Code = 32
+	CredentialsMissing  Code = 33
+	CredentialsInvalid  Code = 34
 
 	// Said to agents.
 	TunnelNotOwned      Code = 64
@@ -72,7 +74,7 @@ var codeNames = map[Code]string{
 	AuditUnavailable: "audit_unavailable", PresenceUnavailable: "presence_unavailable",
 	BackendRefused: "backend_refused", BackendUnreachable: "backend_unreachable", BackendTLS: "backend_tls",
 	BackendProtocol: "backend_protocol", BackendTimeout: "backend_timeout", LinkLost: "link_lost",
-	Internal: "internal", TunnelNotOwned: "tunnel_not_owned", VersionUnsupported: "version_unsupported",
+	Internal: "internal", CredentialsMissing: "credentials_missing", CredentialsInvalid: "credentials_invalid", TunnelNotOwned: "tunnel_not_owned", VersionUnsupported: "version_unsupported",
 	IdentityBanned: "identity_banned", IdentityExpired: "identity_expired", DuplicateAgent: "duplicate_agent",
 	RegistrationTimeout: "registration_timeout", SessionLimit: "session_limit",
 	IdentityRevoked: "identity_revoked", Canceled: "canceled",

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/certs/audit"
+	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/certs/standing"
@@ -48,6 +49,7 @@ type Relay struct {
 	bans      *bans
 	carrier   *enroll.Carrier
 	grants    *grant.Signer
+	proofs    bearer.Proofs    // of DPoP, which were taken
 	audit     *audit.Log       // nil where the configuration names none; set by Run before anybody connects
 	links     *standing.Keeper // of agents
 	linked    sync.Map         // of *agentLink: those that have registered
@@ -99,7 +101,7 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 		return nil, err
 	}
 	r.links, r.callers = r.newLinks(), r.newCallers()
-	if err := first.decide(r.source, r.bans.Check); err != nil {
+	if err := first.decide(r.source, r.bans.Check, &r.proofs); err != nil {
 		return nil, err
 	}
 	r.current.Store(first)

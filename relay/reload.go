@@ -50,7 +50,7 @@ func (r *Relay) take() error {
 	if err := restartOnly(old.file, next.file); err != nil {
 		return fmt.Errorf("%s: %w", r.cfg.File, err)
 	}
-	if err := next.decide(r.source, r.bans.Check); err != nil {
+	if err := next.decide(r.source, r.bans.Check, &r.proofs); err != nil {
 		return err
 	}
 	next.tokens.Adopt(old.tokens)

@@ -75,12 +75,13 @@ func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 			return nil, fmt.Errorf("server_certificate: %w", err)
 		}
 	}
-	return r, r.decide(r.source, nil)
+	return r, r.decide(r.source, nil, new(bearer.Proofs))
 }
 
-// decide makes the gate, which judges SVIDs by source and bans.
-func (r *rules) decide(source certs.Source, banned func(certs.Identity) error) (err error) {
-	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Banned: banned, Version: r.version, RequirePQ: r.file.RequirePQ, Tokens: r.tokens})
+// decide makes the gate, which judges SVIDs by source and bans. proofs outlive it.
+func (r *rules) decide(source certs.Source, banned func(certs.Identity) error, proofs *bearer.Proofs) (err error) {
+	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Banned: banned, Version: r.version, RequirePQ: r.file.RequirePQ, Tokens: r.tokens, Proofs: proofs,
+		Apps: r.file.Apps})
 	return err
 }
 

@@ -25,6 +25,7 @@ type commands struct {
 	Connect connectCommand `cmd:"" help:"Listen on loopback and carry plain TCP clients to a tcp tunnel."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
+	App       appCommands       `cmd:"" help:"Clients that prove themselves by a secret."`
 	Audit     auditCommands     `cmd:"" help:"Read the records of decisions."`
 	Authority authorityCommands `cmd:"" help:"The built-in authority, for those without SPIRE."`
 }

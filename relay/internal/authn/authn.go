@@ -14,12 +14,26 @@ import (
 // A Principal is who calls, and for whom, as far as it was proved. It can be compared.
 type Principal struct {
 	Caller certs.ID      // zero: the caller has shown no SVID
+	App    *App          // nil: none was wanted, or none has shown its secret
 	Token  *bearer.Token // nil: the tunnel wants none, or none was proved; shared, nobody changes it
 }
 
 // Grant is the principal in the words of a grant for the tunnel.
 func (p Principal) Grant(tunnel protocol.TunnelName) *grant.Grant {
-	return &grant.Grant{Tunnel: string(tunnel), Caller: p.Caller, User: p.User(), Issuer: p.Issuer(), Scopes: p.Scopes()}
+	g := &grant.Grant{Tunnel: string(tunnel), Caller: p.Caller, App: p.AppID(), User: p.User(), Issuer: p.Issuer(), Scopes: p.Scopes()}
+	if p.Token != nil {
+		g.ACR, _ = p.Token.Claims["acr"].(string)
+		g.AMR = p.Token.Texts("amr")
+	}
+	return g
+}
+
+// AppID is the client id that was proved by a secret, "" for none.
+func (p Principal) AppID() string {
+	if p.App == nil {
+		return ""
+	}
+	return p.App.ID
 }
 
 // User is the token's subject, "" without a token.

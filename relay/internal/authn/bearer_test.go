@@ -16,12 +16,15 @@ func TestBearerIsFoundWhereItMayBe(t *testing.T) {
 		{"Authorization": {"Bearer abc.def-_~+/==  "}},
 	} {
 		for _, proxy := range []bool{false, true} {
-			if got, err := Bearer(h, proxy); got != "abc.def-_~+/==" || err != nil {
+			if got, _, err := AccessToken(h, proxy); got != "abc.def-_~+/==" || err != nil {
 				t.Errorf("%v: got %q, %v", h, got, err)
 			}
 		}
 	}
-	if got, err := Bearer(http.Header{"Proxy-Authorization": {"Bearer abc"}}, true); got != "abc" || err != nil {
+	if got, scheme, err := AccessToken(http.Header{"Authorization": {"dpop abc"}}, false); got != "abc" || scheme != SchemeDPoP || err != nil {
+		t.Errorf("got %q, %q, %v", got, scheme, err)
+	}
+	if got, _, err := AccessToken(http.Header{"Proxy-Authorization": {"Bearer abc"}}, true); got != "abc" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -39,6 +42,7 @@ func TestEveryOtherBearerIsRefused(t *testing.T) { // J01
 		{http.Header{"Authorization": {"Bearer  "}}, false, protocol.TokenMissing},
 		{http.Header{"Authorization": {"Basic YTpi"}}, false, protocol.TokenMissing},
 		{http.Header{"Authorization": {"BearerX abc"}}, false, protocol.TokenMissing},
+		{http.Header{"Authorization": {"DPoP"}}, false, protocol.TokenMissing},
 		{http.Header{"Authorization": {"Bearer\tabc"}}, false, protocol.TokenMissing},
 		{http.Header{"Proxy-Authorization": {"Bearer abc"}}, false, protocol.TokenMissing},
 		{http.Header{"Cookie": {"access_token=abc"}, "X-Access-Token": {"abc"}}, false, protocol.TokenMissing},
@@ -53,12 +57,12 @@ func TestEveryOtherBearerIsRefused(t *testing.T) { // J01
 		{http.Header{"Authorization": {"Bearer a=b"}}, false, protocol.TokenInvalid},
 		{http.Header{"Authorization": {"Bearer " + long}}, false, protocol.TokenInvalid},
 	} {
-		got, err := Bearer(c.header, c.proxy)
+		got, _, err := AccessToken(c.header, c.proxy)
 		if refusal, ok := errors.AsType[*protocol.Error](err); !ok || refusal.Code != c.want || got != "" {
 			t.Errorf("%.60v: got %q, %v, want %v", c.header, got, err, c.want)
 		}
 	}
-	if _, err := Bearer(http.Header{"Authorization": {"Bearer " + long[1:]}}, false); err != nil {
+	if _, _, err := AccessToken(http.Header{"Authorization": {"Bearer " + long[1:]}}, false); err != nil {
 		t.Errorf("8 KiB: got %v", err)
 	}
 }
@@ -72,7 +76,7 @@ func FuzzBearer(f *testing.F) {
 		if over != "" {
 			h["Proxy-Authorization"] = []string{over}
 		}
-		token, err := Bearer(h, proxy)
+		token, _, err := AccessToken(h, proxy)
 		if err == nil {
 			if token == "" || len(token) > maxToken || strings.ContainsAny(token, " \t\r\n,\x00") || !strings.Contains(value, token) {
 				t.Fatalf("took %q out of %q", token, value)

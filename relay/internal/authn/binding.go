@@ -8,22 +8,50 @@ import (
 	"github.com/fairlead/fairlead/protocol"
 )
 
-// CheckBinding refuses a token that is bound to another caller than the peer. A token with a `cnf` claim is worth
-// nothing without the proof that the claim names: `x5t#S256` (RFC 8705 §3.1) is the certificate that the peer has
-// shown; any other proof, DPoP among them, cannot be given here. The error is a *protocol.Error with token_invalid.
-func CheckBinding(token *bearer.Token, peer *Peer) error {
+// Binding says to what a token is bound by its claim cnf (RFC 7800): to a client certificate (RFC 8705 §3.1), to a key that
+// proves itself by DPoP (RFC 9449 §6), or, all of it empty, to nobody: whoever has it may use it.
+type Binding struct {
+	Certificate string // x5t#S256
+	Key         string // jkt
+}
+
+// BindingOf reads a token's binding. The error is a *protocol.Error with token_invalid: a token with a cnf is worth nothing
+// without the proof that the claim names, and one that names another cannot be given here.
+func BindingOf(token *bearer.Token) (Binding, error) {
 	claim, bound := token.Claims["cnf"]
 	if !bound {
-		return nil
+		return Binding{}, nil
 	}
 	methods, ok := claim.(map[string]any)
-	want, isText := methods["x5t#S256"].(string)
-	if !ok || len(methods) != 1 || !isText {
-		return protocol.Errorf(protocol.TokenInvalid, "the token is bound to a proof that this relay cannot check")
+	var b Binding
+	for name, value := range methods {
+		text, isText := value.(string)
+		switch {
+		case !isText || text == "":
+			ok = false
+		case name == "x5t#S256":
+			b.Certificate = text
+		case name == "jkt":
+			b.Key = text
+		default:
+			ok = false
+		}
+	}
+	if !ok || b == (Binding{}) {
+		return Binding{}, protocol.Errorf(protocol.TokenInvalid, "the token is bound to a proof that this relay cannot check")
+	}
+	return b, nil
+}
+
+// CheckCertificate refuses a token that is bound to another certificate than the peer has shown, by a *protocol.Error with
+// token_invalid.
+func (b Binding) CheckCertificate(peer *Peer) error {
+	if b.Certificate == "" {
+		return nil
 	}
 	sum, shown := peer.Thumbprint()
 	have := base64.RawURLEncoding.EncodeToString(sum[:])
-	if !shown || subtle.ConstantTimeCompare([]byte(have), []byte(want)) != 1 {
+	if !shown || subtle.ConstantTimeCompare([]byte(have), []byte(b.Certificate)) != 1 {
 		return protocol.Errorf(protocol.TokenInvalid, "the token is bound to another client certificate")
 	}
 	return nil

@@ -28,8 +28,11 @@ func TestABoundTokenIsWorthNothingToAnotherCaller(t *testing.T) { // J14
 		{"a thief", map[string]any{"x5t#S256": x5t}, thief, false},
 		{"nobody", map[string]any{"x5t#S256": x5t}, nil, false},
 		{"nobody, by zeros", map[string]any{"x5t#S256": base64.RawURLEncoding.EncodeToString(make([]byte, sha256.Size))}, nil, false},
-		{"DPoP", map[string]any{"jkt": "abc"}, owner, false},
-		{"DPoP beside", map[string]any{"x5t#S256": x5t, "jkt": "abc"}, owner, false},
+		{"DPoP, which is checked elsewhere", map[string]any{"jkt": "abc"}, thief, true},
+		{"DPoP beside", map[string]any{"x5t#S256": x5t, "jkt": "abc"}, owner, true},
+		{"DPoP beside, a thief", map[string]any{"x5t#S256": x5t, "jkt": "abc"}, thief, false},
+		{"another kind", map[string]any{"x5t#S256": x5t, "kid": "abc"}, owner, false},
+		{"an empty one", map[string]any{"x5t#S256": ""}, owner, false},
 		{"empty", map[string]any{}, owner, false},
 		{"no text", map[string]any{"x5t#S256": 1.0}, owner, false},
 		{"no object", "abc", owner, false},
@@ -38,7 +41,10 @@ func TestABoundTokenIsWorthNothingToAnotherCaller(t *testing.T) { // J14
 		if c.cnf != nil {
 			token.Claims["cnf"] = c.cnf
 		}
-		err := CheckBinding(token, c.peer)
+		binding, err := BindingOf(token)
+		if err == nil {
+			err = binding.CheckCertificate(c.peer)
+		}
 		if c.ok != (err == nil) || !c.ok && !errors.Is(err, &protocol.Error{Code: protocol.TokenInvalid}) {
 			t.Errorf("%s: got %v", c.name, err)
 		}

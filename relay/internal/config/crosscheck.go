@@ -15,6 +15,16 @@ func (r *reader) crossCheck(n node, c *Relay) {
 	if c.Authority.Relay != "" && c.Identity.Enrolled == "" {
 		n.fault("expected identity.enrolled with authority.relay: requests are signed by the SVID that the authority has issued")
 	}
+	for _, n := range r.issuers {
+		if !slices.ContainsFunc(c.Tokens, func(i bearer.Issuer) bool { return i.URL == n.Value }) {
+			n.fault("expected one of the issuers in tokens, to the letter")
+		}
+	}
+	for _, n := range r.contracts {
+		if !slices.ContainsFunc(c.Tunnels, func(t *tunnel.Tunnel) bool { return string(t.Name) == n.Value }) {
+			n.fault("expected the name of a tunnel of this file")
+		}
+	}
 	seen := clashes{}
 	for _, t := range c.Tunnels {
 		if slices.Contains(t.Hosts, tunnel.Host(c.Authority.BundleHost)) {
@@ -36,19 +46,25 @@ func (r *reader) crossCheck(n node, c *Relay) {
 		if n.has("trust") && c.Identity.WorkloadAPI+c.Identity.Enrolled == "" { // those bring bundles along
 			r.checkTrusted(c, t, fault)
 		}
-		if t.Token != nil && t.Token.Issuer != "" && !slices.ContainsFunc(c.Tokens, func(i bearer.Issuer) bool { return i.URL == t.Token.Issuer }) {
-			fault("token.issuer", "expected one of the issuers in tokens, to the letter")
-		}
 		if t.AuditRequired && !n.has("audit") {
 			fault("audit", "expected the key audit with a file: what is required is recorded there")
 		}
-		if t.Token == nil && t.ForwardToken {
+		if t.ForwardToken && !wantsToken(t) {
 			fault("forward_token", "expected a token rule beside it: with token: none there is no token to forward")
 		}
 		if l := t.Listen; l != nil && !l.As.IsZero() && !t.AnyCaller && len(t.Callers) > 0 && !t.Callers.Match(l.As) {
 			fault("listen.as", "expected an identity that callers lets in")
 		}
 	}
+}
+
+func wantsToken(t *tunnel.Tunnel) bool {
+	for need := range t.Authenticate.Each() {
+		if need.Token != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // checkTrusted wants a bundle for every trust domain that a rule names: without one the rule matches nobody.

@@ -46,6 +46,9 @@ type reader struct {
 	dir    string // of the file; what relative paths are relative to
 	lines  map[string]int
 	faults Faults
+
+	issuers   []node // that tunnels name
+	contracts []node // tunnels that apps name
 }
 
 func (r *reader) load(b []byte) (*Relay, error) {

@@ -36,6 +36,11 @@ var good = []string{
 	"name: a", "protocol: http", "hosts: [a.example]", "agents: [spiffe://cloud.example/agent/*]", "callers: any", "token: none",
 }
 
+// authenticated is good with authenticate in place of token.
+func authenticated(line string) string {
+	return withTunnel(append(good[:len(good)-1:len(good)-1], line)...)
+}
+
 // replaced is good with other lines in place of those with the same key, and added ones at the end.
 func replaced(lines ...string) string {
 	keys := append([]string{}, good...)
@@ -104,10 +109,10 @@ func TestEveryKeyArrives(t *testing.T) {
 		Limits:       limits,
 		Tunnels: []*tunnel.Tunnel{{
 			Name: "orders", Network: protocol.HTTP, Hosts: []tunnel.Host{"orders.dc1.example"}, PathPrefix: "/v1/orders",
-			Agents:  agents,
-			Callers: certs.Patterns{must(t, certs.ParsePattern, "spiffe://cloud.example/api/*")},
-			Token:   &tunnel.TokenRule{Issuer: "https://idp.example", Scopes: []string{"orders.read"}},
-			Allow:   `request.method == "GET" || "orders.write" in token.scopes`, ForwardToken: true,
+			Agents:       agents,
+			Callers:      certs.Patterns{must(t, certs.ParsePattern, "spiffe://cloud.example/api/*")},
+			Authenticate: tunnel.WantToken(&tunnel.TokenRule{Issuer: "https://idp.example", Scopes: []string{"orders.read"}}),
+			Allow:        `request.method == "GET" || "orders.write" in token.scopes`, ForwardToken: true,
 			Body: 10 << 20, Timeout: 5 * time.Second, Concurrent: 50,
 			Listen: &tunnel.Listen{Socket: filepath.Join(dir, "orders.sock"), As: must(t, certs.ParseID, "spiffe://cloud.example/api/local")},
 		}, {
@@ -163,7 +168,7 @@ relay.yaml:4: bogus: unknown key, expected one of `
 	for _, part := range []string{
 		"\nrelay.yaml:5: drain_timeout: expected a time such as 10s, ",
 		"\nrelay.yaml:7: tunnels[0].name: tunnel name: expected only a-z, ",
-		"\nrelay.yaml:7: tunnels[0]: expected the key token",
+		"\nrelay.yaml:7: tunnels[0]: expected one of the keys token and authenticate",
 		"\nrelay.yaml:8: tunnels[0].protocol: expected http or tcp, got \"gopher\"",
 		"\nrelay.yaml:11: tunnels[0].callers: expected a trust domain that trust has a bundle for, got other.example",
 		"\nrelay.yaml:13: tunnels[0].allow: duplicate key, first on line 12",
@@ -191,8 +196,19 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{minimal + "require_pq: perhaps\n", "require_pq: expected true or false"},
 		{minimal + "audit: {keep: 2}\n", "audit: expected the key file"},
 		{minimal + "audit: {file: a, rotate: 1KiB}\n", "audit.rotate: expected a size"},
-		{withTunnel(append(good, "audit: required")...), "tunnels[0].audit: expected the key audit with a file"},
-		{withTunnel(append(good, "audit: perhaps")...), "tunnels[0].audit: expected required or best_effort"},
+		{withTunnel(append(good[:len(good):len(good)], "audit: required")...), "tunnels[0].audit: expected the key audit with a file"},
+		{withTunnel(append(good[:len(good):len(good)], "authenticate: {any: [{svid: {}}]}")...), "tunnels[0]: expected one of the keys token and authenticate"},
+		{authenticated("authenticate: {any: [{svid: {}, app: {}}]}"), "tunnels[0].authenticate.any[0]: expected one of the keys all, any, app, svid and token"},
+		{authenticated("authenticate: {any: []}"), "tunnels[0].authenticate.any: expected at least one entry"},
+		{authenticated("authenticate: {all: [{any: [{all: [{any: [{all: [{svid: {}}]}]}]}]}]}"), "expected all and any at most 4 deep"},
+		{authenticated("authenticate: {app: {id: a}}"), "tunnels[0].authenticate.app.id: unknown key"},
+		{replaced("token: {issuer: 'https://idp.example', claims: {roles: []}}") + tokens, "tunnels[0].token.claims.roles: expected at least one entry"},
+		{replaced("token: {issuer: 'https://idp.example', max_age: soon}") + tokens, "tunnels[0].token.max_age: expected a time"},
+		{minimal + "apps: [{id: a, secrets: ['secret'], tunnels: [a]}]\n", "apps[0].secrets[0]: expected sha256: and 64 hexadecimal digits"},
+		{minimal + "apps: [{id: 'a:b', secrets: [], tunnels: [a]}]\n", "apps[0].id: expected a name of at most 128 characters"},
+		{withTunnel(good...) + "apps: [{id: a, secrets: ['sha256:" + strings.Repeat("0", 64) + "'], tunnels: [nowhere]}]\n", "apps[0].tunnels: expected the name of a tunnel of this file"},
+		{minimal + "tokens: [{issuer: 'https://a.example', audiences: [x], introspection: {url: 'https://a.example/i'}}]\n", "tokens[0].introspection: expected the key client_id"},
+		{withTunnel(append(good[:len(good):len(good)], "audit: perhaps")...), "tunnels[0].audit: expected required or best_effort"},
 		{minimal + "cluster: {}\n", "cluster: not supported by this version"},
 		{"identity: {workload_api: 'tcp://127.0.0.1:1'}\n", "identity.workload_api: expected unix:///path/to/the/socket"},
 		{"identity: {workload_api: unix:///run/x, svid: {cert: a, key: b}}\n", "identity: expected one of the keys svid, workload_api and enrolled"},
@@ -237,7 +253,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{replaced("token: nothing"), "tunnels[0].token: expected {issuer: …, scopes: […]}, or the word none"},
 		{replaced("token:"), "tunnels[0].token: expected {issuer: …, scopes: […]}, or the word none, got nothing"},
 		{replaced("token: {issuer: https://idp.example/}") + tokens, "relay.yaml:10: tunnels[0].token.issuer: expected one of the issuers in tokens"},
-		{replaced("token: {issuer: https://idp.example, scopes: ['a b']}") + tokens, "tunnels[0].token.scopes[0]: expected a scope"},
+		{replaced("token: {issuer: https://idp.example, scopes: ['a b']}") + tokens, "tunnels[0].token.scopes[0]: expected visible ASCII"},
 		{replaced("forward_token: true"), "tunnels[0].forward_token: expected a token rule beside it"},
 		{replaced("forward_token: yes"), "tunnels[0].forward_token: expected true or false"},
 		{replaced("allow:"), "tunnels[0].allow: expected an expression, got nothing"},

@@ -48,6 +48,7 @@ func (r *reader) relay(n node) *Relay {
 		"authority":          func(n node) { r.authority(n, &c.Authority) },
 		"trust":              func(n node) { r.trust(n, c) },
 		"tokens":             func(n node) { r.tokens(n, c) },
+		"apps":               func(n node) { r.apps(n, c) },
 		"drain_timeout":      duration(&c.DrainTimeout, 0, time.Hour),
 		"limits":             func(n node) { r.limits(n, &c.Limits) },
 		"tunnels":            func(n node) { r.tunnels(n, c) },
@@ -180,10 +181,11 @@ func (r *reader) tokens(n node, c *Relay) {
 	n.list(func(_ int, n node) {
 		var iss bearer.Issuer
 		n.mapping(keys{
-			"issuer":     parsed(&iss.URL, "the issuer's URL, to the letter", issuerURL),
-			"audiences":  entries(&iss.Audiences, "an audience", plain),
-			"jwks":       func(n node) { r.jwks(n, &iss.JWKS) },
-			"algorithms": entries(&iss.Algorithms, "an algorithm", algorithm),
+			"issuer":        parsed(&iss.URL, "the issuer's URL, to the letter", issuerURL),
+			"audiences":     entries(&iss.Audiences, "an audience", plain),
+			"jwks":          func(n node) { r.jwks(n, &iss.JWKS) },
+			"algorithms":    entries(&iss.Algorithms, "an algorithm", algorithm),
+			"introspection": func(n node) { iss.Introspection = r.introspection(n) },
 		}, "issuer", "audiences")
 		if iss.URL != "" && slices.ContainsFunc(c.Tokens, func(o bearer.Issuer) bool { return o.URL == iss.URL }) {
 			n.fault("expected each issuer once, %s is there already", clip(iss.URL))
@@ -191,6 +193,18 @@ func (r *reader) tokens(n node, c *Relay) {
 		}
 		c.Tokens = append(c.Tokens, iss)
 	})
+}
+
+func (r *reader) introspection(n node) *bearer.Introspection {
+	i := new(bearer.Introspection)
+	n.mapping(keys{
+		"url":         parsed(&i.URL, "the endpoint's URL", keysURL),
+		"client_id":   parsed(&i.ClientID, "a client id", clientID),
+		"secret_file": r.path(&i.SecretFile),
+		"ca":          r.path(&i.CA),
+		"cache":       duration(&i.Cache, time.Second, 10*time.Minute),
+	}, "url", "client_id", "secret_file")
+	return i
 }
 
 // jwks takes a URL or a path. Both are opened later; package bearer also refuses URLs over plain http.

@@ -31,7 +31,8 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 		"path":          parsed(&t.PathPrefix, "a path", tunnel.ParsePrefix),
 		"agents":        patterns(&t.Agents),
 		"callers":       func(n node) { r.callers(n, t) },
-		"token":         func(n node) { r.tokenRule(n, t) },
+		"token":         func(n node) { t.Authenticate = r.token(n) },
+		"authenticate":  func(n node) { t.Authenticate = r.require(n, 0) },
 		"allow":         parsed(&t.Allow, "an expression", plain),
 		"forward_token": flag(&t.ForwardToken),
 		"limits":        func(n node) { r.tunnelLimits(n, t) },
@@ -45,7 +46,10 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 		"wait":        later,
 		"retry":       later,
 		"max_session": later,
-	}, "name", "protocol", "hosts", "agents", "callers", "token")
+	}, "name", "protocol", "hosts", "agents", "callers")
+	if n.Kind == yaml.MappingNode && n.has("token") == n.has("authenticate") {
+		n.fault("expected one of the keys token and authenticate")
+	}
 	if t.Network == protocol.TCP {
 		for key, why := range map[string]string{
 			"path":          "a CONNECT has no path",
@@ -80,31 +84,6 @@ func (r *reader) callers(n node, t *tunnel.Tunnel) {
 		return
 	}
 	patterns(&t.Callers)(n)
-}
-
-func (r *reader) tokenRule(n node, t *tunnel.Tunnel) {
-	t.Token = nil
-	if n.Kind == yaml.ScalarNode {
-		if n.Value != "none" {
-			n.fault("expected {issuer: …, scopes: […]}, or the word none, got %s", n.got())
-		}
-		return
-	}
-	t.Token = new(tunnel.TokenRule)
-	n.mapping(keys{
-		"issuer": parsed(&t.Token.Issuer, "an issuer of tokens", issuerURL),
-		"scopes": entries(&t.Token.Scopes, "a scope", scope),
-	}, "issuer")
-}
-
-// scope checks the scope-token of RFC 6749 §3.3.
-func scope(s string) (string, error) {
-	for i := range len(s) {
-		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
-			return "", fmt.Errorf("expected a scope of visible ASCII without quotes, backslashes and spaces, got %q", clip(s))
-		}
-	}
-	return s, nil
 }
 
 func (r *reader) tunnelLimits(n node, t *tunnel.Tunnel) {

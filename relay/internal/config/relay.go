@@ -8,6 +8,7 @@ import (
 	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol/link/socket"
+	"github.com/fairlead/fairlead/relay/internal/authn"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -46,11 +47,15 @@ type Relay struct {
 	RequirePQ bool
 	// Tokens are the issuers whose tokens count, each with `issuer` (required; spiffe://<trust domain> for JWT-SVIDs),
 	// `audiences` (required), `jwks` (a file or URL; default: OIDC discovery at the issuer; for JWT-SVIDs the file of a
-	// SPIFFE bundle, default: what the Workload API says) and `algorithms` (default: all that the relay knows). Key
+	// SPIFFE bundle, default: what the Workload API says) and `algorithms` (default: all that the relay knows). Tokens of an issuer with `introspection` are opaque, and it is asked
+	// about them there: `url`, `client_id`, `secret_file` (all required), `ca` (PEM; default: the system's roots) and `cache`, how long
+	// an answer may be used again (default 30s). Key
 	// `tokens`, default none.
 	Tokens []bearer.Issuer
 	// Audit is where decisions are recorded. Key `audit`, default none.
 	Audit Audit
+	// Apps are clients that prove themselves by a secret; authn.App says which key does what. Key `apps`, default none.
+	Apps authn.Apps
 	// DrainTimeout is how long running calls may go on when the relay stops. Key `drain_timeout`, default 60s.
 	DrainTimeout time.Duration
 	// Limits is what the relay puts up with. Key `limits`, every one of them with a default.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/fairlead/fairlead/protocol"
 )
@@ -27,6 +26,8 @@ var table = map[protocol.Code]says{
 	protocol.TokenMissing:        {401, "http_request_denied"},
 	protocol.TokenInvalid:        {401, "http_request_denied"},
 	protocol.MFARequired:         {401, "http_request_denied"},
+	protocol.CredentialsMissing:  {401, "http_request_denied"},
+	protocol.CredentialsInvalid:  {401, "http_request_denied"},
 	protocol.CallerUnknown:       {403, "http_request_denied"},
 	protocol.CallerDenied:        {403, "http_request_denied"},
 	protocol.ScopeMissing:        {403, "http_request_denied"},
@@ -78,7 +79,7 @@ func (c *call) refuse(w http.ResponseWriter, err error) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("X-Content-Type-Options", "nosniff")
-	c.challenge(h, e, &said)
+	c.challenge(h, &said)
 	switch {
 	case said.status == http.StatusServiceUnavailable || said.status == http.StatusTooManyRequests:
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
@@ -152,22 +153,10 @@ func cut(s string) string { return s[:min(len(s), 256)] }
 // mark puts the call's id on an answer.
 func (c *call) mark(h http.Header) { h["Fairlead-Call-Id"] = []string{c.id} }
 
-// challenge says which credential is wanted (RFC 6750 §3, RFC 9470 §3); a proxy says it in its own words.
-func (c *call) challenge(h http.Header, e *protocol.Error, said *says) {
-	var params string
-	switch e.Code {
-	case protocol.TokenMissing:
-		params = `realm="fairlead"`
-	case protocol.TokenInvalid:
-		params = `realm="fairlead", error="invalid_token"`
-	case protocol.MFARequired:
-		params = `realm="fairlead", error="insufficient_user_authentication"`
-	case protocol.ScopeMissing:
-		params = `realm="fairlead", error="insufficient_scope"`
-		if t := c.decision.Tunnel; t != nil && t.Token != nil {
-			params += fmt.Sprintf(`, scope=%q`, strings.Join(t.Token.Scopes, " "))
-		}
-	default:
+// challenge says which credentials are wanted, in the words of the decision; a proxy says it in its own.
+func (c *call) challenge(h http.Header, said *says) {
+	challenges := c.decision.Challenges
+	if len(challenges) == 0 {
 		return
 	}
 	name := "WWW-Authenticate"
@@ -177,7 +166,7 @@ func (c *call) challenge(h http.Header, e *protocol.Error, said *says) {
 			said.status = http.StatusProxyAuthRequired
 		}
 	}
-	h.Set(name, "Bearer "+params)
+	h[name] = challenges
 }
 
 func sent(e *protocol.Error) string {

@@ -238,7 +238,7 @@ func TestAnHTTPTunnelTakesNoConnect(t *testing.T) { // S06
 func TestAProxyAsksForATokenInItsOwnWords(t *testing.T) {
 	r := newRig(t, func(name string, t *tunnel.Tunnel) {
 		if name == "ledger" {
-			t.Token = &tunnel.TokenRule{Issuer: issuerURL}
+			t.Authenticate = tunnel.WantToken(&tunnel.TokenRule{Issuer: issuerURL})
 		}
 	})
 	r.serve(routetest.TCP(tcpBackend(t, shout)))

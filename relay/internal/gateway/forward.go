@@ -94,7 +94,7 @@ func (c *call) outgoing(ctx context.Context, control *http.ResponseController) *
 // header is what the agent gets of the caller's, and what the relay says.
 func (c *call) header(r *http.Request) http.Header {
 	h := make(http.Header, len(r.Header)+8)
-	forwardToken := c.decision.Tunnel.ForwardToken
+	forwardToken := c.decision.Tunnel.ForwardToken && c.decision.Token != "" // and no secret of an app
 	passOn(h, r.Header, func(name string) bool { return kept(name, forwardToken) })
 	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
 		h["Te"] = []string{"trailers"}
@@ -105,22 +105,26 @@ func (c *call) header(r *http.Request) http.Header {
 	if _, ok := h["User-Agent"]; !ok {
 		h["User-Agent"] = nil // or net/http would make one up
 	}
-	scheme := "https"
-	if r.TLS == nil {
-		scheme = "http"
-	}
 	values := make([]string, 0, 8)
 	set := func(name, value string) {
 		values = append(values, value)
 		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	setForwarded(set, c.proof.Source.Addr(), r.Host, scheme)
+	setForwarded(set, c.proof.Source.Addr(), r.Host, scheme(r))
 	set("Fairlead-Call-Id", c.id)
 	set("Fairlead-Tunnel", string(c.decision.Tunnel.Name))
 	if caller := c.decision.Principal.Caller; !caller.IsZero() {
 		set("Fairlead-Caller", caller.String())
 	}
 	return h
+}
+
+// scheme is how the caller has come.
+func scheme(r *http.Request) string {
+	if r.TLS == nil {
+		return "http"
+	}
+	return "https"
 }
 
 // trailers passes the caller's trailers on: their names now, their values with the end of the body.

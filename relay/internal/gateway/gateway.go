@@ -202,7 +202,7 @@ func (c *call) request(door local) *policy.Request {
 		q.Header = http.Header{}
 		return q
 	}
-	q.Host, q.Method, q.Header = c.in.Host, c.in.Method, c.in.Header
+	q.Host, q.Method, q.Header, q.Scheme = c.in.Host, c.in.Method, c.in.Header, scheme(c.in)
 	if c.network == protocol.TCP {
 		q.Proxy = true
 		return q

@@ -111,7 +111,7 @@ func kept(name string, forwardToken bool) bool {
 	switch {
 	case ours(name), same(name, "http2-settings"), same(name, "host"), same(name, "proxy-authorization"):
 		return false
-	case same(name, "authorization"):
+	case same(name, "authorization"), same(name, "dpop"):
 		return forwardToken
 	case strings.Contains(name, "_") && sameAsOneOf(name, framing):
 		return false

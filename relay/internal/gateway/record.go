@@ -42,7 +42,7 @@ func (c *call) recorded(refusal error) error {
 // record is what both of a call's records say.
 func (c *call) record(kind string) *audit.Record {
 	d, p := c.decision, c.decision.Principal
-	r := &audit.Record{Kind: kind, CallID: c.id, Tunnel: string(c.tunnelName()), Network: c.network.String(), User: p.User(), Config: d.Version}
+	r := &audit.Record{Kind: kind, CallID: c.id, Tunnel: string(c.tunnelName()), Network: c.network.String(), App: p.AppID(), User: p.User(), Config: d.Version}
 	if !p.Caller.IsZero() {
 		r.Caller = p.Caller.String()
 	}

@@ -76,7 +76,7 @@ type tokens struct{}
 
 const goodToken, issuerURL = "good.token.value", "https://idp.example"
 
-func (tokens) Verify(_ context.Context, raw string) (*bearer.Token, error) {
+func (tokens) VerifyFrom(_ context.Context, _, raw string) (*bearer.Token, error) {
 	if raw != goodToken {
 		return nil, &bearer.InvalidError{Reason: "not the one"}
 	}
@@ -100,9 +100,9 @@ func tunnels(change func(name string, t *tunnel.Tunnel)) []*tunnel.Tunnel {
 		}
 		switch name {
 		case "secured", "forward":
-			t.Token, t.ForwardToken = &tunnel.TokenRule{Issuer: issuerURL}, name == "forward"
+			t.Authenticate, t.ForwardToken = tunnel.WantToken(&tunnel.TokenRule{Issuer: issuerURL}), name == "forward"
 		case "scoped":
-			t.Token = &tunnel.TokenRule{Issuer: issuerURL, Scopes: []string{"orders.write"}}
+			t.Authenticate = tunnel.WantToken(&tunnel.TokenRule{Issuer: issuerURL, Scopes: []string{"orders.write"}})
 		case "small":
 			t.Body = 1000
 		case "public":

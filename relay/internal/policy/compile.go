@@ -36,6 +36,7 @@ type Allow struct{ program cel.Program }
 //	request.headers  map of string to list of string; names in any case; without the caller's credentials
 //	request.query    map of string to list of string; a query that does not parse is an error
 //	caller.id, caller.trust_domain, caller.path   string; "" for a caller without an SVID
+//	app.id, app.tier string; "" where no app has shown its secret
 //	user             string, the token's subject
 //	token.issuer     string
 //	token.scopes     list of string
@@ -85,6 +86,8 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("caller.id", cel.StringType),
 		cel.Variable("caller.trust_domain", cel.StringType),
 		cel.Variable("caller.path", cel.StringType),
+		cel.Variable("app.id", cel.StringType),
+		cel.Variable("app.tier", cel.StringType),
 		cel.Variable("user", cel.StringType),
 		cel.Variable("token.issuer", cel.StringType),
 		cel.Variable("token.scopes", cel.ListType(cel.StringType)),
@@ -123,7 +126,7 @@ func explain(issues *cel.Issues) error {
 		text := oneLine(e.Message)
 		if strings.HasPrefix(text, "undeclared reference to") {
 			text = strings.TrimSuffix(text, " (in container '')") + ", expected one of request.{method,path,host,headers,query}, " +
-				"caller.{id,trust_domain,path}, user, token.{issuer,scopes,claims}, now, source"
+				"caller.{id,trust_domain,path}, app.{id,tier}, user, token.{issuer,scopes,claims}, now, source"
 		}
 		all = append(all, fmt.Sprintf("%d:%d: %s", e.Location.Line(), e.Location.Column()+1, text))
 	}

@@ -38,6 +38,8 @@ var sizes = map[string]uint64{
 	"caller.id":                      protocol.MaxID,
 	"caller.trust_domain":            256,
 	"caller.path":                    protocol.MaxID,
+	"app.id":                         256,
+	"app.tier":                       64,
 	"user":                           claimBytes,
 	"token.issuer":                   claimBytes,
 	"token.scopes":                   claimEntries,

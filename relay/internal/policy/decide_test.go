@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -60,7 +61,7 @@ func TestWithoutAnSVIDARealHostAndAnUnknownOneLookAlike(t *testing.T) {
 	} {
 		a, errA := w.decide(pair[0])
 		b, errB := w.decide(pair[1])
-		if errA == nil || errB == nil || errA.Code != errB.Code || errA.Sentence != errB.Sentence || *a != *b || a.Tunnel != nil {
+		if errA == nil || errB == nil || errA.Code != errB.Code || errA.Sentence != errB.Sentence || !reflect.DeepEqual(a, b) || a.Tunnel != nil {
 			t.Errorf("%s: %v and %v, %+v and %+v", what, errA, errB, a, b)
 		}
 	}
@@ -222,7 +223,7 @@ func TestWhatAnExpressionQuotesOfTheRequestIsFitForALog(t *testing.T) { // O06
 	}
 }
 
-func (f fixed) Verify(context.Context, string) (*bearer.Token, error) { return nil, f.err }
+func (f fixed) VerifyFrom(context.Context, string, string) (*bearer.Token, error) { return nil, f.err }
 
 func TestWhatIsNeededToDecideBeingAwayIsANo(t *testing.T) { // J11
 	w := newWorld(t)
@@ -293,7 +294,7 @@ func TestAGateIsNotMadeOfFaultyTunnels(t *testing.T) {
 	w := newWorld(t)
 	table, err := tunnel.NewTable([]*tunnel.Tunnel{
 		{Name: "a", Network: protocol.HTTP, Allow: "nonsense"},
-		{Name: "b", Network: protocol.HTTP, Token: &tunnel.TokenRule{Issuer: "x"}},
+		{Name: "b", Network: protocol.HTTP, Authenticate: tunnel.WantToken(&tunnel.TokenRule{Issuer: "x"})},
 	})
 	if err != nil {
 		t.Fatal(err)

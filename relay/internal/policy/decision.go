@@ -13,8 +13,10 @@ type Decision struct {
 	Tunnel    *tunnel.Tunnel
 	Principal authn.Principal
 	Token     string // the token that was verified, as it came; a secret
-	Version   string // of the configuration that decided: Config.Version
-	Rule      string // which rule decided: one of the constants
+	// Challenges say, of a call that was refused for want of them, which credentials are expected: values of WWW-Authenticate.
+	Challenges []string
+	Version    string // of the configuration that decided: Config.Version
+	Rule       string // which rule decided: one of the constants
 }
 
 // What decides, in the order in which the gate asks. Each but RuleDefault can deny; the last two can allow.
@@ -26,8 +28,11 @@ const (
 	RuleTrustDomain = "trust_domain" // no rule of the tunnel names the caller's trust domain
 	RuleCallers     = "callers"      // the tunnel's callers
 	RuleProtocol    = "protocol"     // the tunnel carries another protocol
-	RuleToken       = "token"        // the tunnel's token
+	RuleToken       = "token"        // what a token must be
 	RuleScopes      = "scopes"       // its scopes
+	RuleClaims      = "claims"       // its claims: roles and groups
+	RuleStepUp      = "step_up"      // how strong a login it is of
+	RuleApp         = "app"          // the client's secret and contract
 	RuleAllow       = "allow"        // its expression
 	RuleDefault     = "default"      // nothing denied, and the tunnel has no expression
 )

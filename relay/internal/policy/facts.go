@@ -44,6 +44,13 @@ func (f *facts) ResolveName(name string) (any, bool) {
 		return p.Caller.Path(), true
 	case "user":
 		return p.User(), true
+	case "app.id":
+		return p.AppID(), true
+	case "app.tier":
+		if p.App == nil {
+			return "", true
+		}
+		return p.App.Tier, true
 	case "token.issuer":
 		return p.Issuer(), true
 	case "token.scopes":

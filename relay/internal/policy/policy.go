@@ -12,12 +12,18 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/relay/internal/authn"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
-// Tokens verifies bearer tokens: *bearer.Verifier, whose errors these are.
+// Tokens verifies access tokens: *bearer.Verifier, whose errors these are.
 type Tokens interface {
-	Verify(ctx context.Context, raw string) (*bearer.Token, error)
+	VerifyFrom(ctx context.Context, issuer, raw string) (*bearer.Token, error)
+}
+
+// Proofs takes DPoP proofs, each once: *bearer.Proofs, whose errors these are.
+type Proofs interface {
+	Check(raw string, to bearer.ProofTarget, now time.Time) error
 }
 
 // Config makes a Gate.
@@ -30,6 +36,8 @@ type Config struct {
 	// concern local doors.
 	RequirePQ bool
 	Tokens    Tokens           // may be nil where no tunnel wants a token
+	Proofs    Proofs           // remembers what was taken, and so outlives the Gate; nil: no token that is bound by DPoP is taken
+	Apps      authn.Apps       // by client id
 	Now       func() time.Time // default time.Now
 	Version   string           // of the configuration, for whoever reads decisions
 }
@@ -42,6 +50,8 @@ type Gate struct {
 	banned  func(certs.Identity) error
 	pq      bool
 	tokens  Tokens
+	proofs  Proofs
+	apps    authn.Apps
 	now     func() time.Time
 	version string
 	allows  map[*tunnel.Tunnel]*Allow
@@ -52,7 +62,7 @@ func New(c Config) (*Gate, error) {
 	if c.Table == nil || c.Source == nil {
 		return nil, errors.New("policy: a table and a source are expected")
 	}
-	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, now: c.Now, version: c.Version, allows: make(map[*tunnel.Tunnel]*Allow)}
+	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, proofs: c.Proofs, apps: c.Apps, now: c.Now, version: c.Version, allows: make(map[*tunnel.Tunnel]*Allow)}
 	if g.now == nil {
 		g.now = time.Now
 	}
@@ -61,8 +71,10 @@ func New(c Config) (*Gate, error) {
 	}
 	var faults []error
 	for _, t := range c.Table.All() {
-		if t.Token != nil && c.Tokens == nil {
-			faults = append(faults, fmt.Errorf("tunnel %s: a token is wanted, and nothing verifies tokens", t.Name))
+		for need := range t.Authenticate.Each() {
+			if need.Token != nil && c.Tokens == nil {
+				faults = append(faults, fmt.Errorf("tunnel %s: a token is wanted, and nothing verifies tokens", t.Name))
+			}
 		}
 		if t.Allow == "" {
 			continue

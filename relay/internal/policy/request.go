@@ -15,6 +15,7 @@ type Request struct {
 	Network protocol.Network // HTTP for an ordinary request, TCP for a CONNECT
 	Host    string           // Host, :authority or the CONNECT target as it came: any case, with or without a port
 	Method  string
+	Scheme  string // by which the caller has come: https, or http at a local door
 	// Path is the path as it was sent, still escaped (url.URL.EscapedPath), without the query; "" for a CONNECT. The
 	// gate decodes it itself, once, and refuses what two readers could take for two paths.
 	Path     string

@@ -24,6 +24,7 @@ type world struct {
 	source               *certstest.Source
 	idp, idpB            *certstest.Issuer
 	tokens               *bearer.Verifier
+	apps                 authn.Apps
 	table                *tunnel.Table
 	gate                 *Gate
 }
@@ -48,12 +49,12 @@ func newWorld(tb testing.TB) *world {
 	read := &tunnel.TokenRule{Issuer: w.idp.URL, Scopes: []string{"orders.read"}}
 	w.serve(
 		&tunnel.Tunnel{
-			Name: "orders", Network: protocol.HTTP, Hosts: []tunnel.Host{orders}, Token: read,
+			Name: "orders", Network: protocol.HTTP, Hosts: []tunnel.Host{orders}, Authenticate: tunnel.WantToken(read),
 			Callers: w.patterns("spiffe://cloud.example/api/*"),
 			Allow:   `request.method == "GET" || "orders.write" in token.scopes`,
 		},
 		&tunnel.Tunnel{
-			Name: "ledger", Network: protocol.TCP, Hosts: []tunnel.Host{ledger}, Token: &tunnel.TokenRule{Issuer: w.idp.URL},
+			Name: "ledger", Network: protocol.TCP, Hosts: []tunnel.Host{ledger}, Authenticate: tunnel.WantToken(&tunnel.TokenRule{Issuer: w.idp.URL}),
 			Callers: w.patterns("spiffe://cloud.example/api/billing"),
 		},
 		&tunnel.Tunnel{
@@ -64,7 +65,7 @@ func newWorld(tb testing.TB) *world {
 			Callers: w.patterns("spiffe://cloud.example/api/*"),
 		},
 		&tunnel.Tunnel{
-			Name: "b", Network: protocol.HTTP, Hosts: []tunnel.Host{"b.dc1.example"}, Token: &tunnel.TokenRule{Issuer: w.idpB.URL},
+			Name: "b", Network: protocol.HTTP, Hosts: []tunnel.Host{"b.dc1.example"}, Authenticate: tunnel.WantToken(&tunnel.TokenRule{Issuer: w.idpB.URL}),
 			Callers: w.patterns("spiffe://tenant-b.example/**"),
 		},
 	)
@@ -78,7 +79,7 @@ func (w *world) serve(tunnels ...*tunnel.Tunnel) {
 	if w.table, err = tunnel.NewTable(tunnels); err != nil {
 		w.tb.Fatal(err)
 	}
-	if w.gate, err = New(Config{Table: w.table, Source: w.source, Tokens: w.tokens}); err != nil {
+	if w.gate, err = New(Config{Table: w.table, Source: w.source, Tokens: w.tokens, Proofs: new(bearer.Proofs), Apps: w.apps}); err != nil {
 		w.tb.Fatal(err)
 	}
 }

@@ -30,8 +30,9 @@ type Tunnel struct {
 	Callers certs.Patterns
 	// AnyCaller is the word any: a caller with whatever trusted SVID, or without one, gets as far as the token.
 	AnyCaller bool
-	// Token is what the caller's token must be. Key `token`, required; nil is the word none: no token is looked at.
-	Token *TokenRule
+	// Authenticate is what must be proved beyond that. Key `authenticate`, or `token`, which stands for a single token; one of
+	// them is required. nil is `token: none`: nothing is looked at.
+	Authenticate *Require
 	// Allow is a CEL expression that must be true for the call to pass. Key `allow`, default "": nothing more is
 	// asked of a call that callers, token and scopes let through.
 	Allow string
@@ -49,14 +50,6 @@ type Tunnel struct {
 	AuditRequired bool
 	// Listen is a door beside the relay's port. Key `listen`, default nil: none.
 	Listen *Listen
-}
-
-// A TokenRule is the `token` of a tunnel.
-type TokenRule struct {
-	// Issuer is the only issuer whose tokens count, to the letter. Key `issuer`, required, one of tokens[].
-	Issuer string
-	// Scopes must all be in the token. Key `scopes`, default none.
-	Scopes []string
 }
 
 // Listen is where callers on the relay's own host get in, in plaintext: one of Socket and Address is set. A unix

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
+)
+
+// maxNesting bounds all and any within each other.
+const maxNesting = 4
+
+// token reads what stands for a single token, or the word none.
+func (r *reader) token(n node) *tunnel.Require {
+	if n.Kind == yaml.ScalarNode {
+		if n.Value != "none" {
+			n.fault("expected {issuer: …, scopes: […]}, or the word none, got %s", n.got())
+		}
+		return nil
+	}
+	return tunnel.WantToken(r.tokenRule(n))
+}
+
+// require reads one proof, or several combined by all or any.
+func (r *reader) require(n node, depth int) *tunnel.Require {
+	q := new(tunnel.Require)
+	if depth > maxNesting {
+		n.fault("expected all and any at most %d deep", maxNesting)
+		return q
+	}
+	parts := func(dst *[]*tunnel.Require) func(node) {
+		return func(n node) {
+			n.list(func(_ int, n node) { *dst = append(*dst, r.require(n, depth+1)) })
+		}
+	}
+	n.mapping(keys{
+		"all":   parts(&q.All),
+		"any":   parts(&q.Any),
+		"token": func(n node) { q.Token = r.tokenRule(n) },
+		"svid":  func(n node) { q.SVID = true; n.mapping(keys{}) },
+		"app":   func(n node) { q.App = new(tunnel.AppRule); n.mapping(keys{}) },
+	})
+	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
+		n.fault("expected one of the keys all, any, app, svid and token")
+	}
+	return q
+}
+
+func (r *reader) tokenRule(n node) *tunnel.TokenRule {
+	t := new(tunnel.TokenRule)
+	n.mapping(keys{
+		"issuer": func(n node) {
+			before := len(r.faults)
+			if parsed(&t.Issuer, "an issuer of tokens", issuerURL)(n); len(r.faults) == before {
+				r.issuers = append(r.issuers, n)
+			}
+		},
+		"scopes": entries(&t.Scopes, "a scope", scope),
+		"claims": func(n node) {
+			n.each(func(name string, n node) {
+				c := tunnel.ClaimRule{Name: name}
+				entries(&c.Any, "a value of the claim", plain)(n)
+				t.Claims = append(t.Claims, c)
+			})
+		},
+		"bound":   flag(&t.Bound),
+		"acr":     entries(&t.ACR, "an authentication context class", scope),
+		"amr":     entries(&t.AMR, "an authentication method", scope),
+		"max_age": duration(&t.MaxAge, time.Second, 365*24*time.Hour),
+	}, "issuer")
+	return t
+}
+
+// scope checks the scope-token of RFC 6749 §3.3.
+func scope(s string) (string, error) {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c > '~' || c == '"' || c == '\\' {
+			return "", fmt.Errorf("expected visible ASCII without quotes, backslashes and spaces, got %q", clip(s))
+		}
+	}
+	return s, nil
+}
+
+func (r *reader) apps(n node, c *Relay) {
+	c.Apps = authn.Apps{}
+	n.list(func(_ int, n node) {
+		app := new(authn.App)
+		n.mapping(keys{
+			"id":      parsed(&app.ID, "a client id", clientID),
+			"secrets": entries(&app.Secrets, "sha256: and the hash of a secret", secretHash),
+			"tunnels": func(n node) {
+				entries(&app.Tunnels, "a tunnel's name", protocol.ParseTunnelName)(n)
+				for _, entry := range n.Content {
+					r.contracts = append(r.contracts, node{Node: entry, path: n.path, r: r})
+				}
+			},
+			"tier": parsed(&app.Tier, "the name of a tier", clientID),
+		}, "id", "secrets", "tunnels")
+		if c.Apps[app.ID] != nil {
+			n.fault("expected each app once, %s is there already", clip(app.ID))
+			return
+		}
+		c.Apps[app.ID] = app
+	})
+}
+
+// clientID checks a name: what a header and a log line can show.
+func clientID(s string) (string, error) {
+	if len(s) > 128 || strings.Contains(s, ":") {
+		return "", fmt.Errorf("expected a name of at most 128 characters without colons, got %q", clip(s))
+	}
+	return scope(s)
+}
+
+func secretHash(s string) (sum [sha256.Size]byte, err error) {
+	text, ok := strings.CutPrefix(s, "sha256:")
+	b, err := hex.DecodeString(text)
+	if !ok || err != nil || len(b) != sha256.Size {
+		return sum, fmt.Errorf("expected sha256: and 64 hexadecimal digits, as `fairlead-relay app secret` prints them")
+	}
+	return [sha256.Size]byte(b), nil
+}
