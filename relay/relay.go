@@ -121,7 +121,12 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 	}
 	r.gateway, err = gateway.New(gateway.Config{
 		Audit: record, AuditClaims: func() []string { return r.current.Load().file.Audit.Claims },
-		Gate: func() gateway.Gate { return r.current.Load().gate }, Router: router, Grants: r.grants, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
+		Tier: func(name string) (limit.Quota, bool) {
+			q, ok := r.current.Load().file.Tiers[name]
+			return q, ok
+		},
+		TrustedProxies: func() int { return r.current.Load().file.TrustedProxies },
+		Gate:           func() gateway.Gate { return r.current.Load().gate }, Router: router, Grants: r.grants, Proof: proof, Observe: r.metrics.observe, Log: cfg.Log,
 		Limits: callLimits(limits),
 	})
 	if err != nil {

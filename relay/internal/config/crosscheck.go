@@ -25,6 +25,11 @@ func (r *reader) crossCheck(n node, c *Relay) {
 			n.fault("expected the name of a tunnel of this file")
 		}
 	}
+	for id, app := range c.Apps {
+		if _, ok := c.Tiers[app.Tier]; app.Tier != "" && !ok {
+			n.fault("apps: expected the tier of %s to be one of tiers, got %s", clip(id), clip(app.Tier))
+		}
+	}
 	seen := clashes{}
 	for _, t := range c.Tunnels {
 		if slices.Contains(t.Hosts, tunnel.Host(c.Authority.BundleHost)) {

@@ -48,6 +48,8 @@ func (r *reader) relay(n node) *Relay {
 		"authority":          func(n node) { r.authority(n, &c.Authority) },
 		"trust":              func(n node) { r.trust(n, c) },
 		"tokens":             func(n node) { r.tokens(n, c) },
+		"tiers":              func(n node) { r.tiers(n, c) },
+		"trusted_proxies":    count(&c.TrustedProxies, 0, 16),
 		"apps":               func(n node) { r.apps(n, c) },
 		"drain_timeout":      duration(&c.DrainTimeout, 0, time.Hour),
 		"limits":             func(n node) { r.limits(n, &c.Limits) },

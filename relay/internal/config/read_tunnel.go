@@ -2,13 +2,16 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"strconv"
 	"time"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/limit"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -35,6 +38,7 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 		"authenticate":  func(n node) { t.Authenticate = r.require(n, 0) },
 		"allow":         parsed(&t.Allow, "an expression", plain),
 		"forward_token": flag(&t.ForwardToken),
+		"sources":       entries(&t.Sources, "a network such as 10.0.0.0/8", prefix),
 		"limits":        func(n node) { r.tunnelLimits(n, t) },
 		"audit": parsed(&t.AuditRequired, "required or best_effort", func(s string) (bool, error) {
 			if s != "required" && s != "best_effort" {
@@ -55,6 +59,8 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 			"path":          "a CONNECT has no path",
 			"forward_token": "there is nowhere to put it in a TCP connection",
 			"limits.body":   "a TCP connection has no body",
+			"limits.json":   "a TCP connection has no body",
+			"limits.xml":    "a TCP connection has no body",
 		} {
 			if line, ok := r.lines[join(n.path, key)]; ok {
 				r.fault(line, join(n.path, key), "expected on http tunnels only: %s", why)
@@ -87,12 +93,80 @@ func (r *reader) callers(n node, t *tunnel.Tunnel) {
 }
 
 func (r *reader) tunnelLimits(n node, t *tunnel.Tunnel) {
-	n.mapping(keys{
+	t.Per = tunnel.PerCaller
+	quota := keys{
 		"body":       size(&t.Body, 0, math.MaxInt64),
 		"timeout":    duration(&t.Timeout, time.Millisecond, maxTimeout),
 		"concurrent": count(&t.Concurrent, 0, maxConcurrent),
-		"rate":       later,
-		"burst":      later,
+		"per": parsed(&t.Per, "caller, app, user, source or tunnel", func(s string) (tunnel.Party, error) {
+			switch p := tunnel.Party(s); p {
+			case tunnel.PerCaller, tunnel.PerApp, tunnel.PerUser, tunnel.PerSource, tunnel.PerTunnel:
+				return p, nil
+			}
+			return "", fmt.Errorf("expected caller, app, user, source or tunnel, got %q", clip(s))
+		}),
+		"spike": func(n node) {
+			t.Spike.Wait = time.Second
+			n.mapping(keys{"rate": perSecond(&t.Spike.Rate), "queue": count(&t.Spike.Queue, 0, 100_000), "wait": duration(&t.Spike.Wait, 0, time.Minute)}, "rate", "queue")
+		},
+		"json": func(n node) {
+			t.JSON = &limit.JSON{Depth: 64, Keys: 100_000, String: 1 << 20}
+			n.mapping(keys{"depth": count(&t.JSON.Depth, 1, 10_000), "keys": count(&t.JSON.Keys, 1, 100_000_000), "string": size(&t.JSON.String, 1, 1<<40)})
+		},
+		"xml": func(n node) {
+			t.XML = &limit.XML{Depth: 64, Token: 1 << 20}
+			n.mapping(keys{"depth": count(&t.XML.Depth, 1, 10_000), "token": size(&t.XML.Token, 1<<10, 64<<20)})
+		},
+	}
+	maps.Copy(quota, quotaKeys(&t.Quota))
+	n.mapping(quota)
+	checkQuota(n, &t.Quota)
+	if n.has("per") && t.Quota.None() {
+		n.fault("expected rate or quota beside per")
+	}
+}
+
+// quotaKeys are the keys of a quota, which stand in a tunnel's limits and in a tier.
+func quotaKeys(q *limit.Quota) keys {
+	return keys{
+		"rate":  perSecond(&q.Rate),
+		"burst": count(&q.Burst, 1, maxConcurrent),
+		"quota": func(n node) {
+			n.mapping(keys{"calls": size(&q.Calls, 1, 1<<40), "per": duration(&q.Per, time.Second, 366*24*time.Hour)}, "calls", "per")
+		},
+	}
+}
+
+func checkQuota(n node, q *limit.Quota) {
+	switch {
+	case q.Rate == 0 && n.has("burst"):
+		n.fault("expected rate beside burst")
+	case q.Rate > 0 && q.Burst == 0:
+		q.Burst = max(1, int(math.Ceil(q.Rate)))
+	}
+}
+
+// perSecond sets dst to a number of calls a second.
+func perSecond(dst *float64) func(node) {
+	return parsed(dst, "calls a second", func(s string) (float64, error) {
+		v, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(v >= 0.001 && v <= maxConcurrent) {
+			return 0, fmt.Errorf("expected calls a second, from 0.001 to %d, got %q", maxConcurrent, clip(s))
+		}
+		return v, nil
+	})
+}
+
+func (r *reader) tiers(n node, c *Relay) {
+	c.Tiers = map[string]limit.Quota{}
+	n.each(func(name string, n node) {
+		var q limit.Quota
+		n.mapping(quotaKeys(&q))
+		checkQuota(n, &q)
+		if n.Kind == yaml.MappingNode && q.None() {
+			n.fault("expected rate, quota or both")
+		}
+		c.Tiers[name] = q
 	})
 }
 

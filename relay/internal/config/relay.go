@@ -9,6 +9,7 @@ import (
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/limit"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -56,6 +57,13 @@ type Relay struct {
 	Audit Audit
 	// Apps are clients that prove themselves by a secret; authn.App says which key does what. Key `apps`, default none.
 	Apps authn.Apps
+	// Tiers are the quotas of apps, by name, each with `rate`, `burst` and `quota` as in a tunnel's limits. Key `tiers`, default
+	// none.
+	Tiers map[string]limit.Quota
+	// TrustedProxies is how many proxies stand between callers and the relay that append the address they were called from to
+	// X-Forwarded-For: a call's source is the last entry but so many. It is for proxies that pass TLS on, and calls that come with
+	// fewer entries have the connection's own address. Key `trusted_proxies`, default 0: X-Forwarded-For is not believed.
+	TrustedProxies int
 	// DrainTimeout is how long running calls may go on when the relay stops. Key `drain_timeout`, default 60s.
 	DrainTimeout time.Duration
 	// Limits is what the relay puts up with. Key `limits`, every one of them with a default.

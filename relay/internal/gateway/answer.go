@@ -80,9 +80,10 @@ func (c *call) refuse(w http.ResponseWriter, err error) {
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("X-Content-Type-Options", "nosniff")
 	c.challenge(h, &said)
+	c.sayQuota(h)
 	switch {
 	case said.status == http.StatusServiceUnavailable || said.status == http.StatusTooManyRequests:
-		h.Set("Retry-After", strconv.Itoa(retryAfter))
+		h.Set("Retry-After", strconv.FormatInt(c.retryIn(), 10))
 	case e.Code == protocol.MethodNotAllowed && c.network == protocol.TCP:
 		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	case e.Code == protocol.MethodNotAllowed:

@@ -50,12 +50,11 @@ func BenchmarkGate(b *testing.B) {
 	b.ReportAllocs()
 	defer reportCPU(b)()
 	for b.Loop() {
-		c := g.begin(req, g.cfg.Proof(req.Context()))
+		c := g.begin(req.Context(), req, g.cfg.Proof(req.Context()))
 		if err := g.admit(req); err != nil {
 			b.Fatal(err)
 		}
-		d, err := g.cfg.Gate().Decide(req.Context(), c.request(local{}))
-		if err := c.decided(d, err); err != nil {
+		if err := c.decide(local{}); err != nil {
 			b.Fatal(err)
 		}
 		c.done = true

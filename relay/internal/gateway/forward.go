@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/relay/internal/limit"
 	"github.com/fairlead/fairlead/relay/internal/route"
 )
 
@@ -35,7 +36,15 @@ func (c *call) forward(w http.ResponseWriter, r *http.Request) {
 	defer exchange.Close()
 	defer c.brokenOff(exchange)
 	exchange.Informed = func(status int, header http.Header) { inform(w, status, header) }
-	res, err := exchange.RoundTrip(c.outgoing(ctx, control))
+	out, err := c.outgoing(ctx, control)
+	if err != nil {
+		c.refuse(w, err)
+		return
+	}
+	if c.form != nil {
+		defer c.form.Close()
+	}
+	res, err := exchange.RoundTrip(out)
 	switch {
 	case err != nil:
 		c.failed(ctx, w, err)
@@ -71,7 +80,7 @@ func (c *call) brokenOff(exchange *route.Exchange) {
 }
 
 // outgoing is the request for the agent. Nothing that the relay sets can be named in the caller's Connection.
-func (c *call) outgoing(ctx context.Context, control *http.ResponseController) *http.Request {
+func (c *call) outgoing(ctx context.Context, control *http.ResponseController) (*http.Request, error) {
 	r := c.in
 	out := r.WithContext(ctx)
 	out.Header = c.header(r)
@@ -82,13 +91,17 @@ func (c *call) outgoing(ctx context.Context, control *http.ResponseController) *
 	out.Close, out.Trailer = false, nil
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		out.Body = nil
-		return out
+		return out, nil
 	}
-	out.Body = c.limitBody(control, r)
+	body, err := c.checkForm(r, c.limitBody(control, r))
+	if err != nil {
+		return nil, err
+	}
+	out.Body = body
 	if len(r.Trailer) > 0 {
 		c.trailers(out)
 	}
-	return out
+	return out, nil
 }
 
 // header is what the agent gets of the caller's, and what the relay says.
@@ -110,7 +123,7 @@ func (c *call) header(r *http.Request) http.Header {
 		values = append(values, value)
 		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
-	setForwarded(set, c.proof.Source.Addr(), r.Host, scheme(r))
+	setForwarded(set, c.source, r.Host, scheme(r))
 	set("Fairlead-Call-Id", c.id)
 	set("Fairlead-Tunnel", string(c.decision.Tunnel.Name))
 	if caller := c.decision.Principal.Caller; !caller.IsZero() {
@@ -154,6 +167,7 @@ func inform(w http.ResponseWriter, status int, header http.Header) {
 func (c *call) answerHeader(h http.Header, res *http.Response) {
 	passOn(h, res.Header, keptAnswer)
 	c.mark(h)
+	c.sayQuota(h)
 	h["Proxy-Status"] = append(h["Proxy-Status"], "fairlead; received-status="+strconv.Itoa(res.StatusCode)+`; call_id="`+c.id+`"`)
 }
 
@@ -281,6 +295,9 @@ func (c *call) fault(ctx context.Context, err error) *protocol.Error {
 		e := tooLarge(large.Limit)
 		e.Sent = true // a part of it was on its way
 		return e
+	}
+	if form, ok := errors.AsType[*limit.FormError](err); ok {
+		return &protocol.Error{Code: protocol.BadRequest, Sentence: form.What, Sent: true, Cause: err} // a part of it was on its way
 	}
 	if c.late.Load() {
 		return &protocol.Error{Code: protocol.RequestTimeout, Sentence: "the body came too slowly", Sent: true, Cause: err}

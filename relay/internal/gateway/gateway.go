@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/limit"
 	"github.com/fairlead/fairlead/relay/internal/policy"
 	"github.com/fairlead/fairlead/relay/internal/route"
 )
@@ -46,7 +48,7 @@ type Record struct {
 	Duration time.Duration
 }
 
-// Config is what New needs; only Observe, Audit, AuditClaims and Limits may be left out.
+// Config is what New needs; only Observe, Audit, AuditClaims, Tier, TrustedProxies and Limits may be left out.
 type Config struct {
 	Gate    func() Gate // the one in force now
 	Router  *route.Router
@@ -57,8 +59,11 @@ type Config struct {
 	// tokens that are recorded; nil: none.
 	Audit       func(*audit.Record) error
 	AuditClaims func() []string
-	Log         *slog.Logger
-	Limits      Limits
+	// Tier finds the quota of a tier; nil: there is none. TrustedProxies is how many proxies' X-Forwarded-For is believed; nil: none.
+	Tier           func(name string) (limit.Quota, bool)
+	TrustedProxies func() int
+	Log            *slog.Logger
+	Limits         Limits
 }
 
 // Limits bound one request, whoever sends it. The zero value of each field means its default.
@@ -94,6 +99,8 @@ type Gateway struct {
 	log      *slog.Logger
 	proxyLog *log.Logger
 	running  counts
+	calls    *limit.Calls
+	queues   limit.Queues
 	grants   *grants
 	draining atomic.Bool
 }
@@ -106,11 +113,17 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(Record) {}
 	}
+	if cfg.Tier == nil {
+		cfg.Tier = func(string) (limit.Quota, bool) { return limit.Quota{}, false }
+	}
+	if cfg.TrustedProxies == nil {
+		cfg.TrustedProxies = func() int { return 0 }
+	}
 	if cfg.AuditClaims == nil {
 		cfg.AuditClaims = func() []string { return nil }
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
-	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), grants: newGrants(cfg.Grants)}, nil
+	return &Gateway{cfg: cfg, log: cfg.Log, proxyLog: slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug), grants: newGrants(cfg.Grants), calls: limit.NewCalls(parties)}, nil
 }
 
 // Drain makes every new call fail with draining; running ones go on.
@@ -128,22 +141,23 @@ type local struct {
 }
 
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, door local) {
-	c := g.begin(r, proof)
+	c := g.begin(r.Context(), r, proof)
 	defer c.finish()
 	if err := g.admit(r); err != nil {
 		c.refuse(w, c.recorded(err))
 		return
 	}
-	d, err := g.cfg.Gate().Decide(r.Context(), c.request(door))
-	if err = c.decided(d, err); err != nil {
+	if err := c.decide(door); err != nil {
 		c.refuse(w, err)
 		return
 	}
+	d := c.decision
 	if !g.running.enter(d.Tunnel) {
 		c.refuse(w, protocol.Errorf(protocol.Overloaded, "the tunnel has as many calls as it may have"))
 		return
 	}
 	defer g.running.leave(d.Tunnel)
+	var err error
 	if c.grant, err = g.grants.of(d.Tunnel.Name, d.Principal, c.began); err != nil {
 		c.refuse(w, err)
 		return
@@ -171,25 +185,35 @@ type call struct {
 	gateway  *Gateway
 	id       string
 	began    time.Time
-	in       *http.Request // nil for the raw bytes of a local door
+	ctx      context.Context // of the request, or of the door
+	in       *http.Request   // nil for the raw bytes of a local door
+	source   netip.Addr      // where it comes from; the zero Addr at a local door
 	proof    Proof
 	network  protocol.Network
 	decision *policy.Decision
 	grant    []byte
-	admitted bool          // it was let through, and is recorded
-	code     protocol.Code // how it ended
-	status   int           // of the answer that was passed on; 0 without one
-	up, down atomic.Int64  // bytes of it that were passed on
-	late     atomic.Bool   // the body came too slowly
-	still    stillness     // of an http call
-	done     bool          // false while it may still be cut off by a panic
+	admitted bool           // it was let through, and is recorded
+	code     protocol.Code  // how it ended
+	form     io.Closer      // what checks the body, where that must be ended
+	status   int            // of the answer that was passed on; 0 without one
+	up, down atomic.Int64   // bytes of it that were passed on
+	quota    *limit.Verdict // nil where no quota was asked
+	retry    time.Duration  // when it is worth to come again, where that is known
+	late     atomic.Bool    // the body came too slowly
+	still    stillness      // of an http call
+	done     bool           // false while it may still be cut off by a panic
 }
 
-func (g *Gateway) begin(r *http.Request, proof Proof) *call {
-	c := &call{gateway: g, id: newCallID(), began: time.Now(), in: r, proof: proof, network: protocol.HTTP, decision: &policy.Decision{Rule: policy.RuleRequest}}
+func (g *Gateway) begin(ctx context.Context, r *http.Request, proof Proof) *call {
+	c := &call{gateway: g, id: newCallID(), began: time.Now(), ctx: ctx, in: r, proof: proof, network: protocol.HTTP, decision: &policy.Decision{Rule: policy.RuleRequest}}
 	if r == nil || r.Method == http.MethodConnect {
 		c.network = protocol.TCP
 	}
+	var forwarded []string
+	if r != nil {
+		forwarded = r.Header["X-Forwarded-For"]
+	}
+	c.source = sourceOf(proof.Source, forwarded, g.cfg.TrustedProxies())
 	return c
 }
 
@@ -197,7 +221,7 @@ func (g *Gateway) begin(r *http.Request, proof Proof) *call {
 func newCallID() string { return strings.ToLower(rand.Text()) }
 
 func (c *call) request(door local) *policy.Request {
-	q := &policy.Request{Network: c.network, Peer: c.proof.Peer, As: door.as, Tunnel: door.tunnel, Source: c.proof.Source.Addr(), Curve: c.proof.Curve}
+	q := &policy.Request{Network: c.network, Peer: c.proof.Peer, As: door.as, Tunnel: door.tunnel, Source: c.source, Curve: c.proof.Curve}
 	if c.in == nil {
 		q.Header = http.Header{}
 		return q

@@ -98,22 +98,23 @@ func (l *Local) serveRaw(ctx context.Context, ln net.Listener) error {
 func (l *Local) serveConn(ctx context.Context, conn link.Duplex) {
 	defer conn.Close()
 	g := l.gateway
-	c := g.begin(nil, Proof{})
+	c := g.begin(ctx, nil, Proof{})
 	defer c.finish()
 	if g.draining.Load() {
 		c.ended(c.recorded(protocol.Errorf(protocol.Draining, "the relay is going away")))
 		return
 	}
-	d, err := g.cfg.Gate().Decide(ctx, c.request(l.door))
-	if err = c.decided(d, err); err != nil {
+	if err := c.decide(l.door); err != nil {
 		c.ended(err)
 		return
 	}
+	d := c.decision
 	if !g.running.enter(d.Tunnel) {
 		c.ended(protocol.Errorf(protocol.Overloaded, "the tunnel has as many calls as it may have"))
 		return
 	}
 	defer g.running.leave(d.Tunnel)
+	var err error
 	if c.grant, err = g.grants.of(d.Tunnel.Name, d.Principal, c.began); err != nil {
 		c.ended(err)
 		return

@@ -5,15 +5,18 @@ import (
 
 	"github.com/fairlead/fairlead/certs/audit"
 	"github.com/fairlead/fairlead/protocol"
-	"github.com/fairlead/fairlead/relay/internal/policy"
 )
 
-// decided keeps the decision, which refusal says no to (nil: yes), and has it recorded before it takes effect. Whoever has
-// shown a good SVID, or got through, is a stranger no longer. It returns the refusal, or that the record cannot be kept.
-func (c *call) decided(d *policy.Decision, refusal error) error {
+// decide has the call decided, and the decision recorded before it takes effect. Whoever has shown a good SVID, or got through,
+// is a stranger no longer. It returns the refusal, or that the record cannot be kept.
+func (c *call) decide(door local) error {
+	d, refusal := c.gateway.cfg.Gate().Decide(c.ctx, c.request(door))
 	c.decision = d
 	if c.proof.Proved != nil && (refusal == nil || !d.Principal.Caller.IsZero()) {
 		c.proof.Proved()
+	}
+	if refusal == nil {
+		refusal = c.limited()
 	}
 	return c.recorded(refusal)
 }
@@ -60,8 +63,8 @@ func (c *call) record(kind string) *audit.Record {
 			}
 		}
 	}
-	if c.proof.Source.IsValid() {
-		r.Source = c.proof.Source.Addr().Unmap().String()
+	if c.source.IsValid() {
+		r.Source = c.source.String()
 	}
 	if c.in != nil {
 		r.Method, r.Host = c.in.Method, c.in.Host

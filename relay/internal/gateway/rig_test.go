@@ -40,6 +40,7 @@ type rig struct {
 	ca       *certstest.CA
 	log      *lockedBuffer
 	gate     *policy.Gate
+	regate   func(authn.Apps) // makes the gate anew
 
 	mu      sync.Mutex
 	records []Record
@@ -130,9 +131,13 @@ func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.gate, err = policy.New(policy.Config{Table: table, Source: source, Tokens: tokens{}}); err != nil {
-		t.Fatal(err)
+	r.regate = func(apps authn.Apps) {
+		t.Helper()
+		if r.gate, err = policy.New(policy.Config{Table: table, Source: source, Tokens: tokens{}, Apps: apps}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	r.regate(nil)
 	r.registry, err = registry.New(registry.Config{Owns: func(protocol.TunnelName, certs.ID) bool { return true }, Log: log})
 	if err != nil {
 		t.Fatal(err)

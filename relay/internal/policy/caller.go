@@ -3,6 +3,8 @@ package policy
 import (
 	"crypto/tls"
 	"errors"
+	"net/netip"
+	"slices"
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/protocol"
@@ -46,6 +48,20 @@ func refuseSVID(err error) *protocol.Error {
 		return protocol.Errorf(protocol.CallerUnknown, "the client certificate is not one that this relay trusts").WithCause(err)
 	}
 	return protocol.Errorf(protocol.CallerUnknown, "the client certificate is refused: %s", refused.Reason).WithCause(err)
+}
+
+// checkSource asks whether the tunnel may be called from there. A local door has no source: whoever reaches it is here.
+func (t *trial) checkSource() *protocol.Error {
+	sources := t.decision.Tunnel.Sources
+	if len(sources) == 0 || !t.request.As.IsZero() {
+		return nil
+	}
+	t.decision.Rule = RuleSources
+	source := t.request.Source.Unmap().WithZone("")
+	if !source.IsValid() || !slices.ContainsFunc(sources, func(p netip.Prefix) bool { return p.Contains(source) }) {
+		return protocol.Errorf(protocol.SourceDenied, "this tunnel may not be called from this address")
+	}
+	return nil
 }
 
 // checkCaller asks whether the tunnel lets this caller in. Only a caller that locate let see the tunnel comes here.

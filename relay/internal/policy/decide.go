@@ -17,7 +17,7 @@ type trial struct {
 }
 
 // Decide asks, in this order and no further than the first no: the SVID, the path, the tunnel and the caller's trust
-// domain, callers, the protocol, what authenticate asks for, allow. A tunnel without allow lets pass what came that far.
+// domain, callers, the protocol, sources, what authenticate asks for, allow. A tunnel without allow lets pass what came that far.
 //
 // The Decision is never nil. The error is nil for yes, and otherwise always a *protocol.Error, whose sentence may go to
 // the caller and whose cause may not. Decide blocks only where verifying the token does, until ctx ends.
@@ -29,6 +29,7 @@ func (g *Gate) Decide(ctx context.Context, r *Request) (*Decision, error) {
 		t.locate,
 		t.checkCaller,
 		t.checkProtocol,
+		t.checkSource,
 		func() *protocol.Error { return t.authenticate(ctx) },
 		t.checkAllow,
 	} {

@@ -33,6 +33,8 @@ const (
 	RuleClaims      = "claims"       // its claims: roles and groups
 	RuleStepUp      = "step_up"      // how strong a login it is of
 	RuleApp         = "app"          // the client's secret and contract
+	RuleSources     = "sources"      // the networks that it may be called from
 	RuleAllow       = "allow"        // its expression
+	RuleLimits      = "limits"       // how often, and how many at once
 	RuleDefault     = "default"      // nothing denied, and the tunnel has no expression
 )

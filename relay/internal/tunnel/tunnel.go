@@ -10,6 +10,7 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/limit"
 )
 
 // A Tunnel is one entry of `tunnels` in relay.yaml. Nobody changes it, or what it points to, once it is in a Table.
@@ -48,9 +49,36 @@ type Tunnel struct {
 	// AuditRequired refuses calls that cannot be recorded. Key `audit`: required, or best_effort, the default: they are
 	// carried all the same, and the log and a metric say so.
 	AuditRequired bool
+	// Quota is how often one party may call, and Per says what a party is: caller (the default), app, user, source, or tunnel,
+	// which is everybody together. Keys `limits.rate` (calls a second), `limits.burst` (default: the rate, at least 1),
+	// `limits.quota` ({calls, per}: so many in each window) and `limits.per`; default: no limit. An app with a tier has that
+	// tier's quota instead, over all of its tunnels.
+	Quota limit.Quota
+	Per   Party
+	// Spike evens out the calls of everybody together. Key `limits.spike` ({rate, queue, wait}), default: it does not.
+	Spike limit.Spike
+	// JSON and XML bound the structure of request bodies. Where one of them is there, a body of neither form is refused. Keys
+	// `limits.json` ({depth, keys, string}) and `limits.xml` ({depth, token}), default nil: bodies are not looked at.
+	JSON *limit.JSON
+	XML  *limit.XML
+	// Sources are the networks that calls may come from. Key `sources`, default: any. What the source is, see
+	// `trusted_proxies`.
+	Sources []netip.Prefix
 	// Listen is a door beside the relay's port. Key `listen`, default nil: none.
 	Listen *Listen
 }
+
+// A Party is whose calls are counted together.
+type Party string
+
+// The parties of limits.per.
+const (
+	PerCaller Party = "caller"
+	PerApp    Party = "app"
+	PerUser   Party = "user"
+	PerSource Party = "source"
+	PerTunnel Party = "tunnel"
+)
 
 // Listen is where callers on the relay's own host get in, in plaintext: one of Socket and Address is set. A unix
 // socket's file mode keeps others out; a loopback address keeps out only other hosts.
