@@ -22,6 +22,7 @@ import (
 	"github.com/fairlead/fairlead/agent/internal/guard"
 	"github.com/fairlead/fairlead/agent/internal/ops"
 	"github.com/fairlead/fairlead/certs/audit"
+	"github.com/fairlead/fairlead/certs/bearer"
 )
 
 // Config makes an Agent. Every field is required.
@@ -86,7 +87,7 @@ func New(ctx context.Context, cfg Config) (*Agent, error) {
 		record = a.record
 	}
 	a.dispatcher, err = dispatch.New(dispatch.Config{
-		Audit: record, Tunnels: l.file.Tunnels, Log: cfg.Log, Tokens: func() guard.Tokens { return a.current.Load().tokens },
+		Signer: bearer.NewTxnSigner(signer{a}), Audit: record, Tunnels: l.file.Tunnels, Log: cfg.Log, Tokens: func() guard.Tokens { return a.current.Load().tokens },
 		OpenTimeout: l.file.Limits.OpenTimeout, MaxHeaderBytes: l.file.Limits.Header,
 		Began: a.metrics.began, Ended: a.metrics.ended,
 	})

@@ -78,6 +78,14 @@ func (a *Agent) start(g *generation) {
 	a.running.Go(func() { certs.WatchExpiry(links, g.source, a.log) })
 	a.running.Go(func() { g.watcher.Run(watch) })
 	a.running.Go(func() { _ = g.tokens.Run(watch) }) // returns nil
+	a.followKeys(watch, g)
+}
+
+// followKeys keeps the file with the key of transaction tokens, where there is one, until ctx ends.
+func (a *Agent) followKeys(ctx context.Context, g *generation) {
+	if file := g.file.JWKSFile; file != "" {
+		a.running.Go(func() { a.keepJWKS(ctx, file) })
+	}
 }
 
 // standIn is how long the next generation may take to have a link before the old one is told to drain all the same.

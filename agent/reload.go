@@ -72,6 +72,7 @@ func (a *Agent) keepLinks(old, next *generation) {
 	a.current.Store(next)
 	a.running.Go(func() { next.watcher.Run(ctx) })
 	a.running.Go(func() { _ = next.tokens.Run(ctx) }) // returns nil
+	a.followKeys(ctx, next)
 }
 
 // pollFile is how often the file's content is looked at; Kubernetes swaps symlinks, so its times say nothing.

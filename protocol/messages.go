@@ -116,6 +116,7 @@ type Open struct {
 	CallID  string // of the relay's making, joins logs, audit and answers
 	Method  string // HTTP only, as in the request that follows
 	Path    string // HTTP only, the request's path without query
+	Source  string // where the caller is, ip:port; "" where that is not known
 	// Traceparent and Tracestate are W3C Trace Context.
 	Traceparent, Tracestate string
 	Timeout                 time.Duration // what is left until the answer must have begun; zero: none; milliseconds on the wire

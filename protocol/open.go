@@ -15,6 +15,7 @@ func (m *Open) append(w *writer) {
 		w.bytes(critical|13, m.Grant, MaxGrant)
 	}
 	w.string(critical|14, m.Token, MaxToken)
+	w.string(15, m.Source, maxWord)
 }
 
 func (m *Open) decode(payload []byte) error {
@@ -42,6 +43,8 @@ func (m *Open) decode(payload []byte) error {
 			return true, err
 		case 14:
 			return true, setString(&m.Token, f, MaxToken)
+		case 15:
+			return true, setString(&m.Source, f, maxWord)
 		}
 		return false, nil
 	})

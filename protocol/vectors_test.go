@@ -46,7 +46,7 @@ func golden() []namedMessage {
 		{"answer", &Answer{Number: 7, Answer: []byte("{}")}},
 		{"answer_refused", &Answer{Number: 8, Code: IdentityUnavailable, Sentence: "no authority is configured here"}},
 		{"open_http", &Open{Tunnel: "orders", Network: HTTP, CallID: "k3q7", Method: "GET", Path: "/v1/orders/7",
-			Grant: []byte("e30.e30.AA"), Token: "e30.e30.BB",
+			Grant: []byte("e30.e30.AA"), Token: "e30.e30.BB", Source: "192.0.2.1:4711",
 			Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Tracestate: "a=b", Timeout: 30 * time.Second}},
 		{"open_tcp_with_grant", &Open{Tunnel: "ledger", Network: TCP, CallID: "k3q8", Grant: []byte{1, 2, 3}}},
 		{"opened", &Opened{}},

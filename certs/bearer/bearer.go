@@ -1,8 +1,9 @@
-// Package bearer verifies bearer tokens: JWTs of several issuers, whose keys come from a file, a JWKS URL or OpenID
-// discovery, and JWT-SVIDs of several trust domains, whose keys come from their bundles. It is the only importer of golang-jwt and jwkset.
+// Package bearer verifies access tokens: JWTs of several issuers, whose keys come from a file, a JWKS URL or OpenID
+// discovery, JWT-SVIDs of several trust domains, whose keys come from their bundles, and opaque tokens, whose issuers are asked. It
+// checks DPoP proofs, and signs transaction tokens. It is the only importer of golang-jwt and jwkset.
 //
-// It does not find the token in a request, does not say what a token allows, and knows no opaque tokens. No URL is ever
-// taken from a token, and no error ever contains one.
+// It does not find the token in a request and does not say what a token allows. No URL is ever taken from a token, and no
+// error ever contains one.
 package bearer
 
 import (

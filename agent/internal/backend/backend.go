@@ -95,10 +95,16 @@ type Conn interface {
 	CloseWrite() error
 }
 
-// Dial opens a connection for a TCP call, after the TLS handshake where the address says tls. It blocks until ctx
-// ends, at most for the dial time-out. The error is a *protocol.Error with Sent false.
-func (b *Backend) Dial(ctx context.Context) (Conn, error) {
+// Dial opens a connection for a TCP call, after the TLS handshake where the address says tls; preamble goes out first of all. It
+// blocks until ctx ends, at most for the dial time-out. The error is a *protocol.Error with Sent false.
+func (b *Backend) Dial(ctx context.Context, preamble []byte) (Conn, error) {
 	c, err := b.dial(ctx)
+	if err == nil && len(preamble) > 0 {
+		if _, err = c.Write(preamble); err != nil {
+			c.Close()
+			err = &dialError{err}
+		}
+	}
 	if err == nil && b.tls != nil {
 		c, err = b.handshake(ctx, c, b.tls)
 	}

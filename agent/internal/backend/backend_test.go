@@ -113,7 +113,7 @@ func TestDialErrorsSayThatNothingWasSent(t *testing.T) {
 		if e := protocol.AsError(err); strings.Contains(e.Sentence, "127.0.0.1") || strings.Contains(e.Sentence, "nonexistent") || e.Cause == nil {
 			t.Errorf("got sentence %q with cause %v", e.Sentence, e.Cause)
 		}
-		_, err = b.Dial(t.Context())
+		_, err = b.Dial(t.Context(), nil)
 		failed(t, err, protocol.BackendUnreachable, false)
 	}
 }

@@ -30,7 +30,7 @@ func TestAReboundNameIsRefused(t *testing.T) { // S04, CVE-2020-8562
 		}
 		dns.next()
 		failed(t, roundTrip(t, b, request(t, "GET", nil)), protocol.BackendRefused, false)
-		_, err := b.Dial(t.Context())
+		_, err := b.Dial(t.Context(), nil)
 		failed(t, err, protocol.BackendRefused, false)
 	}
 }

@@ -152,7 +152,7 @@ var _ http.RoundTripper = (*Backend)(nil)
 // without a path) a connection. It blocks until ctx ends. The error is a *protocol.Error.
 func (b *Backend) Probe(ctx context.Context, path string) error {
 	if path == "" || !b.addr.HTTP() {
-		c, err := b.Dial(ctx)
+		c, err := b.Dial(ctx, nil)
 		if err != nil {
 			return err
 		}

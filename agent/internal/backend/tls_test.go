@@ -50,7 +50,7 @@ func TestHTTPSBackendsAreVerified(t *testing.T) { // S09
 		t.Run(name, func(t *testing.T) {
 			b := to(t, Config{TLS: files}, url)
 			failed(t, roundTrip(t, b, request(t, "GET", nil)), protocol.BackendTLS, false)
-			_, err := to(t, Config{TLS: files}, strings.Replace(url, "https", "tls", 1)).Dial(t.Context())
+			_, err := to(t, Config{TLS: files}, strings.Replace(url, "https", "tls", 1)).Dial(t.Context(), nil)
 			failed(t, err, protocol.BackendTLS, false)
 		})
 	}

@@ -53,6 +53,9 @@ type Agent struct {
 	Tokens []bearer.Issuer
 	// Audit is `audit`: where decisions are recorded. Default: nowhere.
 	Audit Audit
+	// JWKSFile is `jwks_file`: where the key of transaction tokens is written as a JWK set, for backends that read keys rather than
+	// the tokens' chains. Default: nowhere.
+	JWKSFile string
 	// Limits are `limits`.
 	Limits Limits
 	// Tunnels are `tunnels`: what the agent serves, and nothing else. At least one.

@@ -40,6 +40,7 @@ func (r *reader) agent(n node) *Agent {
 		"require_pq": flag(&a.RequirePQ),
 		"trust":      func(n node) { r.trust(n, a) },
 		"tokens":     func(n node) { r.tokens(n, a) },
+		"jwks_file":  func(n node) { r.path(n, &a.JWKSFile) },
 		"audit":      func(n node) { r.audit(n, &a.Audit) },
 		"limits":     func(n node) { r.limits(n, &a.Limits) },
 		"tunnels":    func(n node) { r.tunnels(n, a) },

@@ -47,6 +47,7 @@ func (r *reader) tunnel(n node) Tunnel {
 		"allow":    func(n node) { allow(n, &t.Allow) },
 		"callers":  patterns(&t.Callers),
 		"token":    func(n node) { r.tokenRule(n, &t) },
+		"identify": func(n node) { identify(n, &t.Identify) },
 		"audit":    func(n node) { r.auditRequired(n, &t) },
 		"tls":      func(n node) { r.tls(n, &t.TLS) },
 		"timeouts": func(n node) { timeouts(n, &t.Timeouts) },
@@ -60,10 +61,30 @@ func (r *reader) tunnel(n node) Tunnel {
 	if n.has("tls") && !t.Backend.TLS() {
 		n.fault("expected tls only with an https or tls backend, got %s", t.Backend)
 	}
+	if i := t.Identify; (i.TxnToken != "" || i.Headers) && !t.Backend.HTTP() {
+		n.fault("expected identify.txn_token and identify.headers only with an HTTP backend, got %s", t.Backend)
+	}
+	if t.Identify.ProxyProtocol && t.Backend.HTTP() {
+		n.fault("expected identify.proxy_protocol only with a tcp or tls backend, whose connections have one caller each, got %s", t.Backend)
+	}
 	if t.Health.Path != "" && !t.Backend.HTTP() {
 		n.fault("expected health.path only with an HTTP backend, got %s", t.Backend)
 	}
 	return t
+}
+
+func identify(n node, i *Identify) {
+	n.mapping(keys{
+		"txn_token": func(n node) {
+			n.mapping(keys{"audience": func(n node) { i.TxnToken, _ = n.text("the trust domain that takes the token") }}, "audience")
+		},
+		"headers": flag(&i.Headers),
+		"proxy_protocol": func(n node) {
+			word := ""
+			oneOf(&word, "v2")(n)
+			i.ProxyProtocol = word != ""
+		},
+	})
 }
 
 func (r *reader) auditRequired(n node, t *Tunnel) {

@@ -24,6 +24,8 @@ type Tunnel struct {
 	// Token is `token`: what the caller's own token must be, which the agent verifies itself, by `tokens`: `issuer`, to the
 	// letter, and `scopes`. Default: the relay's word for who calls is enough.
 	Token *guard.TokenRule
+	// Identify is `identify`: what the backend is told of who calls, beside Fairlead-Call-Id, Fairlead-Tunnel and Fairlead-Caller.
+	Identify Identify
 	// AuditRequired is `audit`: required, which refuses calls that cannot be recorded, or best_effort, the default.
 	AuditRequired bool
 	// TLS is `tls`: for https and tls backends. Default: the system's roots, no client certificate.
@@ -42,6 +44,20 @@ func (t *Tunnel) Rules() *guard.Rules {
 	return &guard.Rules{
 		Tunnel: t.Name, Networks: networks, Callers: t.Callers, Token: t.Token, Methods: t.Allow.Methods, Paths: t.Allow.Paths,
 	}
+}
+
+// Identify says how a backend is told who calls.
+type Identify struct {
+	// TxnToken is `identify.txn_token`: an HTTP backend gets a transaction token (draft-ietf-oauth-transaction-tokens), signed by
+	// the agent's SVID, in Txn-Token. Its `audience` is required: the trust domain that takes it. Default: none.
+	TxnToken string
+	// Headers is `identify.headers`: an HTTP backend gets Fairlead-App, -User, -User-Issuer, -Scopes and -Groups. Every byte of them
+	// beyond visible ASCII, and "%", is written as %XX. Default: false.
+	Headers bool
+	// ProxyProtocol is `identify.proxy_protocol`: a tcp or tls backend gets a PROXY protocol header of version 2 before all
+	// else, with the caller's address, its SPIFFE ID in the TLV 0xE0, its user in 0xE1, and the call's id in 0x05 (UNIQUE_ID).
+	// Default: false.
+	ProxyProtocol bool
 }
 
 // Health is how a backend is checked.

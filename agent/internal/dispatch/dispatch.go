@@ -31,6 +31,8 @@ type Config struct {
 	Tokens func() guard.Tokens
 	// Audit records decisions, and how what was let through ended; nil: nothing is recorded.
 	Audit func(*audit.Record) error
+	// Signer signs transaction tokens, for tunnels whose backends get them; it may be nil where none does.
+	Signer Signer
 	// OpenTimeout is how long a stream may take to deliver its Open; zero: 10 s.
 	OpenTimeout time.Duration
 	// HeaderTimeout is how long the header of an HTTP request may take after it; zero: 10 s.

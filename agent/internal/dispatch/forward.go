@@ -59,8 +59,8 @@ func upgrade(h http.Header) string {
 }
 
 // outgoing is the request for the backend: without what concerns the link alone, or what a backend could take for the
-// relay's word; what the relay has set comes through untouched.
-func (x *exchange) outgoing(r *http.Request) *http.Request {
+// relay's word, and with who calls, as the grant says. The error is a *protocol.Error.
+func (x *exchange) outgoing(r *http.Request) (*http.Request, error) {
 	out := r.WithContext(x.ctx)
 	out.Close, out.Trailer = false, nil
 	h := make(http.Header, len(r.Header)+1)
@@ -69,6 +69,9 @@ func (x *exchange) outgoing(r *http.Request) *http.Request {
 		if strings.Contains(name, "_") && twin(name) {
 			delete(h, name)
 		}
+	}
+	if err := x.identify(h); err != nil {
+		return nil, err
 	}
 	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
 		h["Te"] = []string{"trailers"}
@@ -83,18 +86,18 @@ func (x *exchange) outgoing(r *http.Request) *http.Request {
 	if r.ContentLength == 0 || r.Body == http.NoBody {
 		out.Body = nil
 		x.ask()
-		return out
+		return out, nil
 	}
 	out.Body = &requestBody{x: x, src: r.Body, hold: expectsContinue(r)}
 	if len(r.Trailer) > 0 {
 		carryTrailer(out, r)
 	}
-	return out
+	return out, nil
 }
 
 // ours reports whether the relay alone sets a header: it removes the caller's.
 func ours(name string) bool {
-	return name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Fairlead-")
+	return name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Fairlead-") || name == headerTxnToken
 }
 
 // twin reports whether a backend that takes "_" for "-" (CGI, WSGI) would read the header as one that it trusts.

@@ -39,7 +39,11 @@ func (x *exchange) run() {
 	}
 	defer x.watchIdle(r)()
 	x.upgrading = upgrade(r.Header) != ""
-	out := x.outgoing(r)
+	out, err := x.outgoing(r)
+	if err != nil {
+		x.fail(protocol.AsError(err))
+		return
+	}
 	resp, err := x.tunnel.backend.Exchange(out, func(status int, header http.Header) {
 		if status != http.StatusContinue { // that is said when the transport begins to read the body
 			_ = x.inform(status, header) // an error is kept by Write

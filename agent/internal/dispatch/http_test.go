@@ -107,7 +107,7 @@ func TestTrailersCrossBothWays(t *testing.T) {
 	}))
 	req := request(t, "POST", "/", io.NopCloser(strings.NewReader("body")))
 	// W04
-	req.Trailer = http.Header{"X-Request-Sum": {"42"}, "Authorization": {"x"}, "Fairlead-Caller": {"x"}, "Fairlead_caller": {"x"}}
+	req.Trailer = http.Header{"X-Request-Sum": {"42"}, "Authorization": {"x"}, "Fairlead-Caller": {"x"}, "Fairlead_caller": {"x"}, "Txn-Token": {"x"}}
 	a := r.do(req)
 	if got := a.body(t); got != "body" {
 		t.Errorf("got body %q", got)
@@ -117,7 +117,7 @@ func TestTrailersCrossBothWays(t *testing.T) {
 	}
 }
 
-func TestForwardingHeadersOfTheRelayPassUntouched(t *testing.T) {
+func TestForwardingHeadersOfTheRelayPassAndWhoCallsIsTheGrantsWord(t *testing.T) {
 	var got http.Header
 	r := newRelay(t, serveHTTP(t, func(w http.ResponseWriter, req *http.Request) {
 		got = req.Header.Clone()
@@ -130,7 +130,8 @@ func TestForwardingHeadersOfTheRelayPassUntouched(t *testing.T) {
 	req := request(t, "GET", "/", nil)
 	req.Header = http.Header{
 		"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"https"}, "Forwarded": {"for=192.0.2.1"},
-		"Fairlead-Caller": {"spiffe://cloud.example/api/a"}, "Fairlead_Caller": {"evil"}, "X_Forwarded_For": {"evil"},
+		"Fairlead-Caller": {"spiffe://cloud.example/api/evil"}, "Fairlead-User": {"evil"}, "Fairlead-Call-Id": {"evil"}, "Txn-Token": {"evil"}, // the relay's own lies
+		"Fairlead_Caller": {"evil"}, "Fairlead_User": {"evil"}, "TXN_token": {"evil"}, "X_Forwarded_For": {"evil"}, // W03
 		"Connection": {"Fairlead-Caller, X-Custom, X-Forwarded-For"}, "X-Custom": {"1"}, "Keep-Alive": {"1"}, // W02
 		"Te": {"trailers"}, "Proxy-Authorization": {"secret"}, "User-Agent": {"curl"}, "my_header": {"kept"},
 	}
@@ -138,7 +139,7 @@ func TestForwardingHeadersOfTheRelayPassUntouched(t *testing.T) {
 	a.body(t)
 	want := http.Header{
 		"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": {"a"}, "X-Forwarded-Proto": {"https"}, "Forwarded": {"for=192.0.2.1"},
-		"Fairlead-Caller": {"spiffe://cloud.example/api/a"}, "Te": {"trailers"}, "User-Agent": {"curl"}, "My_header": {"kept"},
+		"Fairlead-Call-Id": {"c1"}, "Fairlead-Tunnel": {"orders"}, "Te": {"trailers"}, "User-Agent": {"curl"}, "My_header": {"kept"},
 	}
 	for name, values := range want {
 		if !slices.Equal(got[name], values) {

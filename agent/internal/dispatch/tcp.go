@@ -15,7 +15,11 @@ func (c *call) serveTCP(ctx context.Context) {
 	if c.open.Timeout > 0 {
 		dialCtx, cancel = context.WithTimeout(ctx, c.open.Timeout)
 	}
-	conn, err := c.tunnel.backend.Dial(dialCtx)
+	var preamble []byte
+	if c.tunnel.cfg.Identify.ProxyProtocol {
+		preamble = c.proxyHeader()
+	}
+	conn, err := c.tunnel.backend.Dial(dialCtx, preamble)
 	cancel()
 	c.report.Wait = time.Since(c.started)
 	if err != nil {

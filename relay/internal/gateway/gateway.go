@@ -239,6 +239,9 @@ func (c *call) request(door local) *policy.Request {
 func (c *call) open() *protocol.Open {
 	o := &protocol.Open{Tunnel: c.decision.Tunnel.Name, Network: c.network, CallID: c.id, Grant: c.grant, Token: c.decision.Token,
 		Timeout: c.decision.Tunnel.Timeout}
+	if c.source.IsValid() {
+		o.Source = netip.AddrPortFrom(c.source, c.proof.Source.Port()).String()
+	}
 	if c.in == nil {
 		return o
 	}
