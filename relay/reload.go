@@ -73,6 +73,7 @@ func (r *Relay) take() error {
 func (r *Relay) judge() {
 	r.links.Judge()
 	r.callers.Judge()
+	r.gateway.Judge()
 }
 
 // start follows the files and the keys of x until it is replaced or the relay stops. It is called with reloading held.

@@ -21,11 +21,13 @@ type call struct {
 	d       *Dispatcher
 	stream  link.Stream
 	open    *protocol.Open
+	table   *table // by which it was decided
 	tunnel  *tunnel
 	started time.Time
 	report  Report
 
-	admitted bool // it was let through, and is recorded
+	end      context.CancelCauseFunc // ends it while it runs
+	admitted bool                    // it was let through, and is recorded
 }
 
 // Grants says what a relay's grant for the tunnel says, where that holds: uplink.Uplink.Grant, whose errors these are.
@@ -87,6 +89,13 @@ func (c *call) serve(ctx context.Context, grants Grants) {
 		c.refuse(refusal)
 		return
 	}
+	ctx, c.end = context.WithCancelCause(ctx)
+	defer c.end(nil)
+	c.d.live.Store(c, nil)
+	defer c.d.live.Delete(c)
+	if now := c.d.tunnels.Load(); now != c.table { // they have changed since
+		c.judge(now)
+	}
 	if c.open.Network == protocol.HTTP {
 		c.serveHTTP(ctx)
 		return
@@ -94,9 +103,27 @@ func (c *call) serve(ctx context.Context, grants Grants) {
 	c.serveTCP(ctx)
 }
 
+// judge looks anew at a call that runs, since the rules have changed: what would not be let through now ends.
+func (c *call) judge(tunnels *table) {
+	t, ok := tunnels.find(c.open.Tunnel)
+	err := error(protocol.Errorf(protocol.UnknownTunnel, "this agent does not serve the tunnel any more"))
+	if ok {
+		err = t.rules.Allow(c.open, c.report.Grant)
+	}
+	if err == nil {
+		return
+	}
+	e := *protocol.AsError(err)
+	e.Sent = true
+	c.d.cfg.Log.Warn("call ended, the rules do not allow it any more", "call_id", c.open.CallID, "tunnel", string(c.open.Tunnel), "error", &e)
+	c.end(&e)
+	c.stream.Reset(uint16(e.Code)) // it may wait for either side
+}
+
 // decide judges the call by its grant and the rules of its tunnel.
 func (c *call) decide(ctx context.Context, grants Grants) *protocol.Error {
-	t, ok := c.d.tunnels.Load().find(c.open.Tunnel)
+	c.table = c.d.tunnels.Load()
+	t, ok := c.table.find(c.open.Tunnel)
 	if !ok {
 		return protocol.Errorf(protocol.UnknownTunnel, "this agent does not serve the tunnel")
 	}

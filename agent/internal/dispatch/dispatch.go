@@ -56,6 +56,7 @@ const (
 type Dispatcher struct {
 	cfg     Config
 	tunnels atomic.Pointer[table]
+	live    sync.Map // of *call: those that were let through and run
 
 	mu sync.Mutex // serialises SetTunnels
 }

@@ -31,8 +31,8 @@ func (t *table) find(name protocol.TunnelName) (*tunnel, bool) {
 	return found, ok
 }
 
-// SetTunnels replaces what is served, whole or (with an error) not at all. Calls that run are not disturbed, and a
-// tunnel that did not change keeps its connections. One with TLS files is always made anew, since the files may have
+// SetTunnels replaces what is served, whole or (with an error) not at all. Calls that run and would be let through now are not
+// disturbed; the others end. A tunnel that did not change keeps its connections. One with TLS files is always made anew, since the files may have
 // changed.
 func (d *Dispatcher) SetTunnels(tunnels []config.Tunnel) error {
 	d.mu.Lock()
@@ -60,6 +60,9 @@ func (d *Dispatcher) SetTunnels(tunnels []config.Tunnel) error {
 	d.tunnels.Store(next)
 	if old == nil {
 		return nil
+	}
+	for c := range d.live.Range {
+		c.(*call).judge(next)
 	}
 	for name, t := range old.byName {
 		if next.byName[name] != t {

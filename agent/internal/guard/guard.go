@@ -49,13 +49,18 @@ type Tokens interface {
 // *protocol.Error with AgentDenied (IdentityUnavailable where a token cannot be judged now), from before the backend is
 // touched. It blocks only where verifying the token does.
 func (r *Rules) Admit(ctx context.Context, open *protocol.Open, g *grant.Grant, tokens Tokens) error {
+	if err := r.Allow(open, g); err != nil {
+		return err
+	}
+	return r.admitToken(ctx, open.Token, g, tokens)
+}
+
+// Allow is Admit without the token: what a call that runs is judged by again when the rules have changed.
+func (r *Rules) Allow(open *protocol.Open, g *grant.Grant) error {
 	if !slices.Contains(r.Networks, open.Network) {
 		return protocol.Errorf(protocol.AgentDenied, "the agent's tunnel does not carry %s", open.Network)
 	}
 	if err := r.admitCaller(g.Caller); err != nil {
-		return err
-	}
-	if err := r.admitToken(ctx, open.Token, g, tokens); err != nil {
 		return err
 	}
 	if open.Network != protocol.HTTP {

@@ -15,6 +15,7 @@ import (
 type Principal struct {
 	Caller certs.ID      // zero: the caller has shown no SVID
 	App    *App          // nil: none was wanted, or none has shown its secret
+	Secret [32]byte      // the hash of the one that it has shown
 	Token  *bearer.Token // nil: the tunnel wants none, or none was proved; shared, nobody changes it
 }
 

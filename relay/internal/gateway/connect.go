@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,9 +12,15 @@ import (
 
 // connect carries a CONNECT: the bytes of one TCP connection.
 func (c *call) connect(w http.ResponseWriter, r *http.Request) {
-	stream, _, err := c.gateway.cfg.Router.Open(r.Context(), c.open(), nil)
+	stream, _, err := c.gateway.cfg.Router.Open(c.ctx, c.open(), nil)
 	switch {
-	case r.Context().Err() != nil:
+	case c.revoked.Load() != nil:
+		if err == nil {
+			stream.Reset(link.CodeCanceled)
+		}
+		c.refuse(w, c.revoked.Load())
+		return
+	case c.ctx.Err() != nil:
 		if err == nil {
 			stream.Reset(link.CodeCanceled)
 		}
@@ -32,7 +37,7 @@ func (c *call) connect(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer caller.Close()
-	up, down, err := link.Splice(r.Context(), caller, stream)
+	up, down, err := link.Splice(c.ctx, caller, stream)
 	c.carried(up, down, err)
 }
 
@@ -42,7 +47,9 @@ func (c *call) carried(up, down int64, err error) {
 	c.up.Store(up)
 	c.down.Store(down)
 	level := slog.LevelDebug
-	switch {
+	switch e := c.revoked.Load(); {
+	case e != nil:
+		c.code = e.Code
 	case err == nil:
 	case errors.Is(err, link.ErrLost):
 		c.code, level = protocol.LinkLost, slog.LevelWarn
@@ -95,7 +102,8 @@ func (c *call) acceptHTTP1(w http.ResponseWriter) (link.Duplex, error) {
 }
 
 // carry is connect for the raw bytes of a local door: there is no answer, and a refusal is the end.
-func (c *call) carry(ctx context.Context, caller link.Duplex) {
+func (c *call) carry(caller link.Duplex) {
+	ctx := c.ctx
 	// No first bytes cross with the Open: a call that may have carried some could not be tried on another link.
 	stream, _, err := c.gateway.cfg.Router.Open(ctx, c.open(), nil)
 	if err != nil {

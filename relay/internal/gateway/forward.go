@@ -73,6 +73,9 @@ func (c *call) brokenOff(exchange *route.Exchange) {
 	if c.still.ended() {
 		err = errStill
 	}
+	if e := c.revoked.Load(); e != nil {
+		err = e
+	}
 	if err != nil {
 		c.code, level = protocol.AsError(err).Code, slog.LevelWarn
 	}
@@ -291,6 +294,9 @@ func (c *call) failed(ctx context.Context, w http.ResponseWriter, err error) {
 
 // fault says why there is no response; nil where nobody is left to hear it.
 func (c *call) fault(ctx context.Context, err error) *protocol.Error {
+	if e := c.revoked.Load(); e != nil {
+		return e
+	}
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		e := tooLarge(large.Limit)
 		e.Sent = true // a part of it was on its way

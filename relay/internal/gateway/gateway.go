@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 // Gate decides; *policy.Gate is one.
 type Gate interface {
 	Decide(ctx context.Context, r *policy.Request) (*policy.Decision, error)
+	Again(p authn.Principal, r *policy.Request, now time.Time) (*policy.Decision, error)
 }
 
 // Proof is what the connection of a request has shown.
@@ -103,6 +105,7 @@ type Gateway struct {
 	queues   limit.Queues
 	grants   *grants
 	draining atomic.Bool
+	live     sync.Map // of *call: those that were let through and run
 }
 
 // New returns a gateway that holds nothing yet.
@@ -162,11 +165,51 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, doo
 		c.refuse(w, err)
 		return
 	}
+	defer c.runs()()
 	if c.network == protocol.TCP {
 		c.connect(w, r)
 		return
 	}
 	c.forward(w, r)
+}
+
+// runs lists the call among those that run, until what it returns is called.
+func (c *call) runs() (ended func()) {
+	c.ctx, c.cancel = context.WithCancelCause(c.ctx)
+	c.gateway.live.Store(c, nil)
+	if now := c.gateway.cfg.Gate(); now != c.gate { // the rules have changed since
+		c.judge(now)
+	}
+	return func() {
+		c.gateway.live.Delete(c)
+		c.cancel(nil)
+	}
+}
+
+// Judge looks anew at every call that runs, since the rules have changed: what would not be let through now ends.
+func (g *Gateway) Judge() {
+	gate := g.cfg.Gate()
+	for c := range g.live.Range {
+		c.(*call).judge(gate)
+	}
+}
+
+func (c *call) judge(by Gate) {
+	r := c.request(c.door)
+	r.Tunnel = c.decision.Tunnel.Name
+	if _, err := by.Again(c.decision.Principal, r, time.Now()); err != nil {
+		c.revoke(protocol.AsError(err))
+	}
+}
+
+// revoke ends a call that runs.
+func (c *call) revoke(e *protocol.Error) {
+	ended := *e
+	ended.Sent = true
+	c.revoked.Store(&ended)
+	c.cancel(&ended)
+	c.still.cutOff()
+	c.gateway.log.Warn("call ended, the rules do not allow it any more", "call_id", c.id, "tunnel", string(c.decision.Tunnel.Name), "code", e.Code.String(), "error", e)
 }
 
 // admit checks what needs no decision, so that it says the same of every host.
@@ -185,9 +228,13 @@ type call struct {
 	gateway  *Gateway
 	id       string
 	began    time.Time
-	ctx      context.Context // of the request, or of the door
-	in       *http.Request   // nil for the raw bytes of a local door
-	source   netip.Addr      // where it comes from; the zero Addr at a local door
+	ctx      context.Context // of the request, or of the door; once it runs, what revoke ends
+	cancel   context.CancelCauseFunc
+	revoked  atomic.Pointer[protocol.Error] // why the rules have ended it
+	door     local
+	gate     Gate          // by which it was decided
+	in       *http.Request // nil for the raw bytes of a local door
+	source   netip.Addr    // where it comes from; the zero Addr at a local door
 	proof    Proof
 	network  protocol.Network
 	decision *policy.Decision

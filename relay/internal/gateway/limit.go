@@ -104,6 +104,9 @@ func (c *call) checkForm(r *http.Request, body io.ReadCloser) (io.ReadCloser, er
 	if e := r.Header["Content-Encoding"]; len(e) > 0 && !(len(e) == 1 && strings.EqualFold(e[0], "identity")) {
 		return nil, protocol.Errorf(protocol.BadRequest, "a body without a content encoding is expected")
 	}
+	if r.ContentLength > 0 {
+		body = &exact{body, r.ContentLength}
+	}
 	kind, params, err := mime.ParseMediaType(strings.Join(r.Header["Content-Type"], ","))
 	charset := params["charset"]
 	switch {
@@ -116,6 +119,21 @@ func (c *call) checkForm(r *http.Request, body io.ReadCloser) (io.ReadCloser, er
 		return r, nil
 	}
 	return nil, protocol.Errorf(protocol.BadRequest, "a body of JSON or XML in UTF-8 is expected, as this tunnel takes, and a content type that says so")
+}
+
+// exact says the end of a body of known length with its last byte: whoever has that many bytes reads no further, and would not
+// hear what is wrong with the whole.
+type exact struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *exact) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left <= 0 && err == nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // retryIn is Retry-After, in whole seconds.

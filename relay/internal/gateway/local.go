@@ -119,7 +119,8 @@ func (l *Local) serveConn(ctx context.Context, conn link.Duplex) {
 		c.ended(err)
 		return
 	}
-	c.carry(ctx, conn)
+	defer c.runs()()
+	c.carry(conn)
 }
 
 func ignoreClosed(err error) error {

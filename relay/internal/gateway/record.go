@@ -10,7 +10,8 @@ import (
 // decide has the call decided, and the decision recorded before it takes effect. Whoever has shown a good SVID, or got through,
 // is a stranger no longer. It returns the refusal, or that the record cannot be kept.
 func (c *call) decide(door local) error {
-	d, refusal := c.gateway.cfg.Gate().Decide(c.ctx, c.request(door))
+	c.door, c.gate = door, c.gateway.cfg.Gate()
+	d, refusal := c.gate.Decide(c.ctx, c.request(door))
 	c.decision = d
 	if c.proof.Proved != nil && (refusal == nil || !d.Principal.Caller.IsZero()) {
 		c.proof.Proved()

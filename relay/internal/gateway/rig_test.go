@@ -39,6 +39,7 @@ type rig struct {
 	server   *httptest.Server
 	ca       *certstest.CA
 	log      *lockedBuffer
+	source   *certstest.Source
 	gate     *policy.Gate
 	regate   func(authn.Apps) // makes the gate anew
 
@@ -126,14 +127,14 @@ type connKey struct{}
 func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	r := &rig{t: t, ca: certstest.NewCA(t, "cloud.example"), log: new(lockedBuffer)}
 	log := slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	source := certstest.NewSource(r.ca.Issue(t, "spiffe://cloud.example/relay/a", certstest.DNS("relay.example")), r.ca)
+	r.source = certstest.NewSource(r.ca.Issue(t, "spiffe://cloud.example/relay/a", certstest.DNS("relay.example")), r.ca)
 	table, err := tunnel.NewTable(tunnels(change))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.regate = func(apps authn.Apps) {
 		t.Helper()
-		if r.gate, err = policy.New(policy.Config{Table: table, Source: source, Tokens: tokens{}, Apps: apps}); err != nil {
+		if r.gate, err = policy.New(policy.Config{Table: table, Source: r.source, Tokens: tokens{}, Apps: apps}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -146,12 +147,12 @@ func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Gateway, err = New(Config{Gate: func() Gate { return r.gate }, Router: router, Grants: words{}, Proof: r.proof, Observe: r.observe, Log: log, Limits: Limits{MinBodyGrace: 500 * time.Millisecond}})
+	r.Gateway, err = New(Config{Gate: r.rules, Router: router, Grants: words{}, Proof: r.proof, Observe: r.observe, Log: log, Limits: Limits{MinBodyGrace: 500 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.server = httptest.NewUnstartedServer(r.Gateway)
-	r.server.TLS = certs.CallerConfig(source, nil, []string{"h2", "http/1.1"})
+	r.server.TLS = certs.CallerConfig(r.source, nil, []string{"h2", "http/1.1"})
 	r.server.EnableHTTP2 = true
 	r.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	r.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
@@ -160,6 +161,13 @@ func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	r.server.StartTLS()
 	t.Cleanup(r.server.Close)
 	return r
+}
+
+// rules are the gate in force.
+func (r *rig) rules() Gate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.gate
 }
 
 func (r *rig) proof(ctx context.Context) Proof {
@@ -317,7 +325,7 @@ func (r *rig) bare() *Gateway {
 	proof := Proof{
 		Peer: authn.NewPeer([]*x509.Certificate{leaf}), Source: netip.MustParseAddrPort("192.0.2.1:4711"), Proved: func() {},
 	}
-	g, err := New(Config{Gate: func() Gate { return r.gate }, Router: router, Grants: words{}, Proof: func(context.Context) Proof { return proof }, Log: log})
+	g, err := New(Config{Gate: r.rules, Router: router, Grants: words{}, Proof: func(context.Context) Proof { return proof }, Log: log})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -27,18 +27,18 @@ type stillness struct {
 
 	// mu guards:
 	mu    sync.Mutex
-	timer *time.Timer // nil: not watched
+	timer *time.Timer // nil: not watched; cancel and control are set with it
 }
 
 // watchStillness begins the watch, and returns the context that it ends the call with. gRPC is left alone; WebSocket
 // and server-sent events are once the answer shows them. end must follow.
 func (c *call) watchStillness(r *http.Request, control *http.ResponseController) context.Context {
-	ctx, cancel := context.WithCancel(r.Context())
+	ctx, cancel := context.WithCancel(c.ctx)
 	s := &c.still
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.limit, s.began, s.cancel, s.control = c.gateway.cfg.Limits.ExchangeIdle, time.Now(), cancel, control
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		s.timer = time.AfterFunc(s.limit, s.look)
 	}
 	return ctx
@@ -55,6 +55,15 @@ func (s *stillness) cut() {
 	// A write that waits for the caller, or a read, does not hear of a context. Every server here can.
 	_ = s.control.SetWriteDeadline(time.Now().Add(time.Second)) // time for an answer that says why
 	_ = s.control.SetReadDeadline(time.Unix(1, 0))
+}
+
+// cutOff is cut for a call that may be no plain exchange any more, or none at all.
+func (s *stillness) cutOff() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.control != nil {
+		s.cut()
+	}
 }
 
 func (s *stillness) touch() { s.moved.Store(int64(time.Since(s.began))) }

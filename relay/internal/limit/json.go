@@ -52,7 +52,7 @@ func (r *jsonReader) Read(p []byte) (int, error) {
 	}
 	if errors.Is(err, io.EOF) && (r.inside || r.depth > 0) {
 		r.err = malformed("the body ends within its JSON")
-		return n, r.err
+		return 0, r.err // or it would be whole
 	}
 	return n, err
 }

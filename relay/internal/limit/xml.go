@@ -59,7 +59,7 @@ func (r *xmlReader) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		_ = r.feed.Close()
 		if r.err = r.judge(); r.err != nil {
-			return n, r.err
+			return 0, r.err // or it would be whole
 		}
 	}
 	return n, err

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/fairlead/fairlead/protocol"
@@ -106,6 +107,6 @@ func (t *trial) proveApp() *refusal {
 		no.Error, no.challenge = protocol.Errorf(protocol.Denied, "the app's contract does not have this tunnel"), nil
 		return no
 	}
-	t.decision.Principal.App = app
+	t.decision.Principal.App, t.decision.Principal.Secret = app, sha256.Sum256([]byte(c.Secret))
 	return nil
 }
