@@ -101,7 +101,7 @@ func (r *Relay) serveSide(ctx context.Context, group *errgroup.Group) error {
 		return errors.Join(err, opsLn.Close())
 	}
 	health := ops.New(r.ready, r.metrics.registry)
-	commands := &control.Server{Status: func() any { return r.Status() }, Reload: r.Reload, Log: r.log}
+	commands := &control.Server{Status: func() any { return r.Status() }, Reload: r.Reload, Explain: r.answerExplain, Log: r.log}
 	group.Go(func() error { return health.Run(ctx, opsLn) })
 	group.Go(func() error { return commands.Run(ctx, controlLn) })
 	return nil

@@ -23,6 +23,7 @@ type commands struct {
 	Reload  reloadCommand  `cmd:"" help:"Make the running relay read its configuration again."`
 	Status  statusCommand  `cmd:"" help:"Show the running relay's agents, links and tunnels."`
 	Connect connectCommand `cmd:"" help:"Listen on loopback and carry plain TCP clients to a tcp tunnel."`
+	Explain explainCommand `cmd:"" help:"Say how a call is decided, by which rule: now, in the past, or by another configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
 	App       appCommands       `cmd:"" help:"Clients that prove themselves by a secret."`

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,8 +43,25 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
+// Explain asks a question, and fills v with the answer.
+func (c *Client) Explain(ctx context.Context, question, v any) error {
+	b, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	body, err := c.send(ctx, http.MethodPost, "/v1/explain", bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, v)
+}
+
 func (c *Client) do(ctx context.Context, method, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://control"+path, nil)
+	return c.send(ctx, method, path, nil)
+}
+
+func (c *Client) send(ctx context.Context, method, path string, content io.Reader) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://control"+path, content)
 	if err != nil {
 		return nil, err
 	}

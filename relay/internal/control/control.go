@@ -1,4 +1,4 @@
-// Package control is the relay's own socket, for commands of its owner: status and reload. It is a unix socket (on
+// Package control is the relay's own socket, for commands of its owner: status, reload and explain. It is a unix socket (on
 // Windows too) that nobody else may open, so it needs no password, and no browser reaches it.
 package control
 
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,7 +20,9 @@ import (
 type Server struct {
 	Status func() any   // what /v1/status answers, as JSON
 	Reload func() error // reads the configuration again, whole or not at all
-	Log    *slog.Logger
+	// Explain answers /v1/explain: a question in JSON. What it returns is the answer, as JSON.
+	Explain func(ctx context.Context, question []byte) (any, error)
+	Log     *slog.Logger
 }
 
 // Listen makes the socket at path, mode 0600, replacing one that a process left behind when it died. It fails where
@@ -61,6 +64,7 @@ func (s *Server) Run(ctx context.Context, ln net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("POST /v1/explain", s.explain)
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { stopped <- srv.Close() })
@@ -75,6 +79,22 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(s.Status()); err != nil {
 		s.Log.Warn("status not sent", "error", err)
+	}
+}
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	question, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<10))
+	var answer any
+	if err == nil {
+		answer, err = s.Explain(r.Context(), question)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(answer); err != nil {
+		s.Log.Warn("explanation not sent", "error", err)
 	}
 }
 

@@ -55,6 +55,8 @@ func (c *call) record(kind string) *audit.Record {
 	}
 	r.Issuer, r.Scopes = p.Issuer(), p.Scopes()
 	if p.Token != nil {
+		r.ACR, _ = p.Token.Claims["acr"].(string)
+		r.AMR = p.Token.Texts("amr")
 		for _, name := range c.gateway.cfg.AuditClaims() {
 			if v, ok := p.Token.Claims[name]; ok {
 				if r.Claims == nil {

@@ -86,8 +86,26 @@ func (t *trial) proveSVID() *refusal {
 // basic is the challenge of whoever takes a name and a secret.
 var basic = []string{`Basic realm="fairlead", charset="UTF-8"`}
 
+// assumeApp is proveApp of an explanation.
+func (t *trial) assumeApp(id string) *refusal {
+	no := &refusal{Error: protocol.Errorf(protocol.CredentialsMissing, "a client id and secret are expected"), rule: RuleApp, challenge: basic}
+	if id == "" {
+		return no
+	}
+	t.decision.Principal.App = &authn.App{ID: id}
+	if no := t.appStands(t.decision.Principal); no != nil {
+		t.decision.Principal.App = nil
+		return no
+	}
+	t.decision.Principal.App = t.apps[id]
+	return nil
+}
+
 // proveApp wants a client's secret, and its contract to have the tunnel.
 func (t *trial) proveApp() *refusal {
+	if a := t.request.Assumed; a != nil {
+		return t.assumeApp(a.App)
+	}
 	c, shown, err := authn.ClientCredentials(t.request.Header, t.request.Proxy)
 	no := &refusal{rule: RuleApp, challenge: basic, shown: shown}
 	switch {

@@ -15,6 +15,11 @@ import (
 func (t *trial) identify() *protocol.Error {
 	t.decision.Rule = RuleSVID
 	switch r := t.request; {
+	case r.Assumed != nil && r.Assumed.Caller.IsZero():
+		return nil
+	case r.Assumed != nil:
+		t.decision.Principal.Caller = r.Assumed.Caller
+		return t.checkBan(certs.Identity{ID: r.Assumed.Caller})
 	case !r.As.IsZero():
 		t.decision.Principal.Caller = r.As
 		return t.checkBan(certs.Identity{ID: r.As})

@@ -25,7 +25,10 @@ const (
 var errBroken = errors.New("evaluation is broken")
 
 // An Allow is a compiled expression. It is safe for concurrent use.
-type Allow struct{ program cel.Program }
+type Allow struct {
+	program cel.Program
+	reads   map[string]bool // the variables that it names
+}
 
 // Compile checks an expression: CEL, over the variables below, yielding a bool, with a bounded cost for every request
 // that the relay's limits let in. The error says on one line what is wrong, and where (line:column of the expression).
@@ -70,7 +73,11 @@ func Compile(expression string) (*Allow, error) {
 	if err != nil {
 		return nil, errors.New(oneLine(err.Error()))
 	}
-	return &Allow{program}, nil
+	reads := make(map[string]bool)
+	for _, ref := range checked.NativeRep().ReferenceMap() {
+		reads[ref.Name] = true
+	}
+	return &Allow{program, reads}, nil
 }
 
 var environment = sync.OnceValues(func() (*cel.Env, error) {

@@ -38,3 +38,8 @@ const (
 	RuleLimits      = "limits"       // how often, and how many at once
 	RuleDefault     = "default"      // nothing denied, and the tunnel has no expression
 )
+
+// Order is what decides, in the order in which it is asked. Where a tunnel wants several proofs their rules come as the file has
+// them.
+var Order = []string{RuleRequest, RuleSVID, RulePath, RuleTunnel, RuleTrustDomain, RuleCallers, RuleProtocol, RuleSources, RuleToken, RuleScopes,
+	RuleClaims, RuleStepUp, RuleApp, RuleAllow, RuleDefault, RuleLimits}

@@ -26,6 +26,8 @@ type Request struct {
 	Curve tls.CurveID
 	// As is whom a caller at a local door acts for, Listen.As of its tunnel; zero on every other connection.
 	As certs.ID
+	// Assumed, of an explanation, is what counts as proved; nil of every call.
+	Assumed *Assumed
 	// Tunnel is set at a local door, which leads to one tunnel whatever the Host says; "" on every other connection.
 	Tunnel protocol.TunnelName
 	Source netip.Addr // the caller's address, PROXY v2's where that is believed; the zero Addr at a local door
