@@ -23,7 +23,9 @@ type site struct {
 // machine's loopback.
 type options struct {
 	cloud, dc servers.Host
-	agent     string // more keys in agent.yaml, as lines of YAML
+	relay     string // more keys in relay.yaml, as lines of YAML
+	agent     string // more keys in agent.yaml, likewise
+	issuers   string // more entries of tokens in relay.yaml, as lines of YAML
 	fast      bool   // without the race detector
 }
 
@@ -42,8 +44,10 @@ trust:
   dc1.example: {bundle: dc1.pem}
 tokens:
   - {issuer: %s, audiences: [fairlead], jwks: idp.jwks.json, algorithms: [ES256]}
+%s
+%s
 tunnels:
-`, s.address, issuerURL)
+`, s.address, issuerURL, o.issuers, o.relay)
 	fmt.Fprintf(&agent, `name: dc1-a
 relays: ["%s"]
 relay_id: ["spiffe://cloud.example/relay/*"]

@@ -14,6 +14,7 @@ type tunnel struct {
 	backend  string // a URL
 	callers  string // [spiffe://cloud.example/api/*]
 	token    string // {issuer: https://idp.example, scopes: [name.use]}
+	proofs   string // authenticate, in place of token
 	relay    string // more keys in the relay's file, as lines of YAML
 	agent    string // more keys in the agent's file, likewise
 }
@@ -24,13 +25,17 @@ func (u tunnel) scope() string { return u.name + ".use" }
 
 // inRelay returns the tunnel's entry in relay.yaml.
 func (u tunnel) inRelay() string {
+	proofs := "token: " + or(u.token, fmt.Sprintf("{issuer: %s, scopes: [%s]}", issuerURL, u.scope()))
+	if u.proofs != "" {
+		proofs = "authenticate: " + u.proofs
+	}
 	return entry(u.relay,
 		"name: "+u.name,
 		"protocol: "+or(u.protocol, "http"),
 		"hosts: ["+u.host()+"]",
 		"agents: [spiffe://dc1.example/agent/*]",
 		"callers: "+or(u.callers, "[spiffe://cloud.example/api/*]"),
-		"token: "+or(u.token, fmt.Sprintf("{issuer: %s, scopes: [%s]}", issuerURL, u.scope())),
+		proofs,
 	)
 }
 
