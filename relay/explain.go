@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/fairlead/fairlead/certs"
@@ -16,6 +17,7 @@ import (
 	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/login"
 	"github.com/fairlead/fairlead/relay/internal/policy"
 )
 
@@ -27,6 +29,8 @@ type Question struct {
 	Path   string            `json:"path"` // with a query, or without
 	Caller string            `json:"caller,omitempty"`
 	App    string            `json:"app,omitempty"`
+	User   string            `json:"user,omitempty"`
+	Groups []string          `json:"groups,omitempty"`
 	Token  string            `json:"token,omitempty"` // a secret
 	Source string            `json:"source,omitempty"`
 	Header map[string]string `json:"header,omitempty"`
@@ -48,7 +52,7 @@ func (r *Relay) Explain(ctx context.Context, q *Question) (*Explanation, error) 
 
 // ExplainOffline judges a call by a configuration file, as if a relay had just read it. It fetches the issuers' keys.
 func ExplainOffline(ctx context.Context, file string, q *Question) (*Explanation, error) {
-	x, err := load(ctx, file, slog.New(slog.DiscardHandler))
+	x, err := load(ctx, file, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +99,7 @@ func (x *rules) explain(ctx context.Context, q *Question) (*Explanation, error) 
 func (x *rules) request(q *Question) (*policy.Request, error) {
 	path, query, _ := strings.Cut(q.Path, "?")
 	r := &policy.Request{Network: protocol.HTTP, Host: q.Host, Method: q.Method, Path: path, RawQuery: query, Scheme: "https", Header: http.Header{}, Assumed: new(policy.Assumed)}
-	r.Assumed.App = q.App
+	r.Assumed.App, r.Assumed.User, r.Assumed.Groups = q.App, q.User, q.Groups
 	var err error
 	if q.Caller != "" {
 		if r.Assumed.Caller, err = certs.ParseID(q.Caller); err != nil {
@@ -152,7 +156,7 @@ type Replay struct {
 // ReplayAudit judges the calls of a relay's audit by a configuration file. What was proved counts as proved, and limits are not
 // counted.
 func ReplayAudit(ctx context.Context, file string, audits []string) (*Replay, error) {
-	x, err := load(ctx, file, slog.New(slog.DiscardHandler))
+	x, err := load(ctx, file, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -216,6 +220,11 @@ func principalOf(l *audit.Line) (p authn.Principal, err error) {
 	}
 	if l.App != "" {
 		p.App = &authn.App{ID: l.App}
+	}
+	p.Second = slices.Contains(l.AMR, "otp")
+	if directory, ok := strings.CutPrefix(l.Issuer, authn.DirectoryPrefix); ok {
+		p.Login = &login.User{Directory: directory, Name: l.User, Groups: l.Groups}
+		return p, nil
 	}
 	if l.Issuer != "" {
 		claims := map[string]any{}

@@ -7,12 +7,12 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/certs/audit"
-	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/certs/standing"
@@ -49,7 +49,7 @@ type Relay struct {
 	bans      *bans
 	carrier   *enroll.Carrier
 	grants    *grant.Signer
-	proofs    bearer.Proofs    // of DPoP, which were taken
+	memory    memory
 	audit     *audit.Log       // nil where the configuration names none; set by Run before anybody connects
 	links     *standing.Keeper // of agents
 	linked    sync.Map         // of *agentLink: those that have registered
@@ -74,7 +74,7 @@ type Relay struct {
 // Check reads a configuration and everything that it names exactly as New does, and returns what is wrong. It blocks as New
 // does.
 func Check(ctx context.Context, file string) error {
-	_, err := load(ctx, file, slog.New(slog.DiscardHandler))
+	_, err := load(ctx, file, nil, slog.New(slog.DiscardHandler))
 	return err
 }
 
@@ -85,11 +85,12 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 	if err != nil {
 		return nil, err
 	}
-	first, err := load(ctx, cfg.File, cfg.Log)
+	r := &Relay{cfg: cfg, log: cfg.Log, digest: digest, doors: map[door]context.CancelFunc{}}
+	first, err := load(ctx, cfg.File, r.dial, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
-	r := &Relay{cfg: cfg, log: cfg.Log, digest: digest, source: sources.NewRebased(first.source), doors: map[door]context.CancelFunc{}}
+	r.source = sources.NewRebased(first.source)
 	if r.name, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("finding the relay's name: %w", err)
 	}
@@ -101,7 +102,7 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 		return nil, err
 	}
 	r.links, r.callers = r.newLinks(), r.newCallers()
-	if err := first.decide(r.source, r.bans.Check, &r.proofs); err != nil {
+	if err := first.decide(r.source, r.bans.Check, &r.memory); err != nil {
 		return nil, err
 	}
 	r.current.Store(first)
@@ -135,6 +136,11 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 	r.strangers = limit.New(limit.Config{Unproved: limits.Unproved, UnprovedPerSource: limits.UnprovedPerSource,
 		FailuresPerSecond: limits.FailedHandshakes.PerSecond, FailureBurst: limits.FailedHandshakes.Burst})
 	return r, nil
+}
+
+// dial carries a call of the relay's own to a tunnel.
+func (r *Relay) dial(ctx context.Context, tunnel protocol.TunnelName) (net.Conn, error) {
+	return r.gateway.Dial(ctx, tunnel, r.source.ID())
 }
 
 // callLimits are the gateway's, in whose Limits zero is a default.

@@ -42,7 +42,7 @@ func (r *Relay) take() error {
 	r.digest = digest
 	opening, cancel := context.WithTimeout(r.life, reloadTimeout)
 	defer cancel()
-	next, err := load(opening, r.cfg.File, r.log)
+	next, err := load(opening, r.cfg.File, r.dial, r.log)
 	if err != nil {
 		return err
 	}
@@ -50,10 +50,10 @@ func (r *Relay) take() error {
 	if err := restartOnly(old.file, next.file); err != nil {
 		return fmt.Errorf("%s: %w", r.cfg.File, err)
 	}
-	if err := next.decide(r.source, r.bans.Check, &r.proofs); err != nil {
+	next.adopt(old)
+	if err := next.decide(r.source, r.bans.Check, &r.memory); err != nil {
 		return err
 	}
-	next.tokens.Adopt(old.tokens)
 	if err := r.openDoors(next); err != nil {
 		return err
 	}

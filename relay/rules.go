@@ -16,6 +16,7 @@ import (
 	"github.com/fairlead/fairlead/certs/sources"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/config"
+	"github.com/fairlead/fairlead/relay/internal/login"
 	"github.com/fairlead/fairlead/relay/internal/policy"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
@@ -30,11 +31,14 @@ type rules struct {
 	gate      *policy.Gate // set by decide
 	authority *behind
 
+	directories map[string]policy.Directory
+	codes       *login.TOTP // nil where the file names none
+
 	stop context.CancelFunc // set when it runs
 }
 
-// load is the one way in which a configuration is read: by run, check and reload.
-func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
+// load is the one way in which a configuration is read: by run, check and reload. dial reaches directories.
+func load(ctx context.Context, path string, dial login.Dial, log *slog.Logger) (*rules, error) {
 	file, err := config.Load(path)
 	if err != nil {
 		return nil, err
@@ -70,19 +74,48 @@ func load(ctx context.Context, path string, log *slog.Logger) (*rules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tokens: %w", err)
 	}
+	r.directories = make(map[string]policy.Directory)
+	for _, conf := range file.Directories {
+		if r.directories[conf.Name], err = login.NewDirectory(conf, dial); err != nil {
+			return nil, err
+		}
+	}
+	if file.TOTP != "" {
+		if r.codes, err = login.NewTOTP(file.TOTP); err != nil {
+			return nil, fmt.Errorf("totp: %w", err)
+		}
+	}
 	if file.ServerCertificate != nil {
 		if _, err := loadPair(file.ServerCertificate); err != nil {
 			return nil, fmt.Errorf("server_certificate: %w", err)
 		}
 	}
-	return r, r.decide(r.source, nil, new(bearer.Proofs))
+	return r, r.decide(r.source, nil, new(memory))
 }
 
-// decide makes the gate, which judges SVIDs by source and bans. proofs outlive it.
-func (r *rules) decide(source certs.Source, banned func(certs.Identity) error, proofs *bearer.Proofs) (err error) {
-	r.gate, err = policy.New(policy.Config{Table: r.table, Source: source, Banned: banned, Version: r.version, RequirePQ: r.file.RequirePQ, Tokens: r.tokens, Proofs: proofs,
-		Apps: r.file.Apps})
+// memory is what decisions remember over reloads.
+type memory struct {
+	proofs  bearer.Proofs    // of DPoP, which were taken
+	factors login.Remembered // who has shown a second factor
+}
+
+// decide makes the gate, which judges SVIDs by source and bans.
+func (r *rules) decide(source certs.Source, banned func(certs.Identity) error, m *memory) (err error) {
+	c := policy.Config{Table: r.table, Source: source, Banned: banned, Version: r.version, RequirePQ: r.file.RequirePQ, Tokens: r.tokens, Proofs: &m.proofs,
+		Apps: r.file.Apps, Directories: r.directories, Factors: &m.factors}
+	if r.codes != nil {
+		c.Codes = r.codes
+	}
+	r.gate, err = policy.New(c)
 	return err
+}
+
+// adopt takes over what old remembers of codes that were used, so that a reload makes none good again.
+func (r *rules) adopt(old *rules) {
+	r.tokens.Adopt(old.tokens)
+	if r.codes != nil && old.codes != nil && r.file.TOTP == old.file.TOTP {
+		r.codes = old.codes
+	}
 }
 
 // owns says whether agent may serve the tunnel.

@@ -77,6 +77,8 @@ var rooms = map[string][]string{
 	"github.com/MicahParks":       {"certs/bearer"},
 	"cel.dev/cel-go":              {"relay/internal/policy"},
 	"go.yaml.in/yaml":             {"agent/internal/config", "relay/internal/config"},
+	"github.com/go-ldap/ldap":     {"relay/internal/login"},
+	"github.com/pquerna/otp":      {"relay/internal/login"},
 	"github.com/alecthomas/kong":  {"agent/cmd", "relay/cmd"},
 }
 

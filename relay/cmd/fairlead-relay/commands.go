@@ -24,6 +24,7 @@ type commands struct {
 	Status  statusCommand  `cmd:"" help:"Show the running relay's agents, links and tunnels."`
 	Connect connectCommand `cmd:"" help:"Listen on loopback and carry plain TCP clients to a tcp tunnel."`
 	Explain explainCommand `cmd:"" help:"Say how a call is decided, by which rule: now, in the past, or by another configuration."`
+	TOTP    totpCommand    `cmd:"" name:"totp" help:"Make a user's secret for a second factor, and the URI for an authenticator app."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 
 	App       appCommands       `cmd:"" help:"Clients that prove themselves by a secret."`

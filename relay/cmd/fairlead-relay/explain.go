@@ -22,6 +22,8 @@ type explainCommand struct {
 	Path      string            `default:"/" help:"The request's path, with a query or without."`
 	Caller    string            `help:"The caller's SPIFFE ID, which is taken for proved; left out: no SVID." placeholder:"ID"`
 	App       string            `help:"A client id, whose secret is taken for shown." placeholder:"ID"`
+	User      string            `help:"A user, whose password is taken for shown."`
+	Group     []string          `help:"A group that the directory would say that the user is in."`
 	TokenFile string            `type:"existingfile" help:"File with the token."`
 	Source    string            `help:"The caller's address." placeholder:"IP"`
 	Header    map[string]string `help:"A header of the request." placeholder:"NAME=VALUE"`
@@ -43,7 +45,7 @@ func (c *explainCommand) Run(ctx context.Context, s streams) error {
 	case c.Tunnel == "" && c.Host == "":
 		return errors.New("expected one of --tunnel, --host, --call and --replay")
 	}
-	q := &relay.Question{Tunnel: c.Tunnel, Host: c.Host, Method: c.Method, Path: c.Path, Caller: c.Caller, App: c.App, Source: c.Source, Header: c.Header}
+	q := &relay.Question{Tunnel: c.Tunnel, Host: c.Host, Method: c.Method, Path: c.Path, Caller: c.Caller, App: c.App, User: c.User, Groups: c.Group, Source: c.Source, Header: c.Header}
 	if c.TokenFile != "" {
 		b, err := os.ReadFile(c.TokenFile)
 		if err != nil {

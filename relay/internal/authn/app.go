@@ -45,6 +45,11 @@ func ClientCredentials(h http.Header, proxy bool) (c Credentials, ok bool, err e
 		}
 		return Credentials{ids[0], secrets[0]}, true, nil
 	}
+	return BasicCredentials(h, proxy)
+}
+
+// BasicCredentials finds a name and its secret by Basic (RFC 7617), as ClientCredentials does.
+func BasicCredentials(h http.Header, proxy bool) (c Credentials, ok bool, err error) {
 	value, err := authorization(h, proxy)
 	if err != nil {
 		return c, true, err
@@ -54,7 +59,7 @@ func ClientCredentials(h http.Header, proxy bool) (c Credentials, ok bool, err e
 	}
 	r := http.Request{Header: http.Header{"Authorization": {value}}}
 	if c.ID, c.Secret, ok = r.BasicAuth(); !ok {
-		return c, true, protocol.Errorf(protocol.CredentialsInvalid, "a client id and secret in Basic are expected")
+		return c, true, protocol.Errorf(protocol.CredentialsInvalid, "a name and a secret in Basic are expected")
 	}
 	return c, true, nil
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/relay/internal/login"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -23,6 +25,22 @@ func (r *reader) crossCheck(n node, c *Relay) {
 	for _, n := range r.contracts {
 		if !slices.ContainsFunc(c.Tunnels, func(t *tunnel.Tunnel) bool { return string(t.Name) == n.Value }) {
 			n.fault("expected the name of a tunnel of this file")
+		}
+	}
+	for _, n := range r.logins {
+		if !slices.ContainsFunc(c.Directories, func(d login.DirectoryConfig) bool { return d.Name == n.Value }) {
+			n.fault("expected one of the directories")
+		}
+	}
+	for _, n := range r.codes {
+		if c.TOTP == "" {
+			n.fault("expected the key totp with a file: users' secrets are there")
+		}
+	}
+	for i, d := range c.Directories {
+		if !slices.ContainsFunc(c.Tunnels, func(t *tunnel.Tunnel) bool { return t.Name == d.Tunnel && t.Network == protocol.TCP }) && d.Tunnel != "" {
+			path := fmt.Sprintf("directories[%d].tunnel", i)
+			r.fault(r.lines[path], path, "expected the name of a tcp tunnel of this file")
 		}
 	}
 	for id, app := range c.Apps {

@@ -49,6 +49,8 @@ type reader struct {
 
 	issuers   []node // that tunnels name
 	contracts []node // tunnels that apps name
+	logins    []node // directories that tunnels name
+	codes     []node // where tunnels want a second factor
 }
 
 func (r *reader) load(b []byte) (*Relay, error) {

@@ -48,6 +48,8 @@ func (r *reader) relay(n node) *Relay {
 		"authority":          func(n node) { r.authority(n, &c.Authority) },
 		"trust":              func(n node) { r.trust(n, c) },
 		"tokens":             func(n node) { r.tokens(n, c) },
+		"directories":        func(n node) { r.directories(n, c) },
+		"totp":               r.path(&c.TOTP),
 		"tiers":              func(n node) { r.tiers(n, c) },
 		"trusted_proxies":    count(&c.TrustedProxies, 0, 16),
 		"apps":               func(n node) { r.apps(n, c) },

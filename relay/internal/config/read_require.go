@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/login"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -46,9 +48,25 @@ func (r *reader) require(n node, depth int) *tunnel.Require {
 		"token": func(n node) { q.Token = r.tokenRule(n) },
 		"svid":  func(n node) { q.SVID = true; n.mapping(keys{}) },
 		"app":   func(n node) { q.App = new(tunnel.AppRule); n.mapping(keys{}) },
+		"user": func(n node) {
+			q.User = new(tunnel.UserRule)
+			n.mapping(keys{
+				"directory": func(n node) {
+					if parsed(&q.User.Directory, "the name of a directory", clientID)(n); q.User.Directory != "" {
+						r.logins = append(r.logins, n)
+					}
+				},
+				"groups": entries(&q.User.Groups, "a group", plain),
+			}, "directory")
+		},
+		"totp": func(n node) {
+			q.TOTP = new(tunnel.TOTPRule)
+			n.mapping(keys{"remember": duration(&q.TOTP.Remember, 0, 30*24*time.Hour)})
+			r.codes = append(r.codes, n)
+		},
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
-		n.fault("expected one of the keys all, any, app, svid and token")
+		n.fault("expected one of the keys all, any, app, svid, token, totp and user")
 	}
 	return q
 }
@@ -86,6 +104,53 @@ func scope(s string) (string, error) {
 		}
 	}
 	return s, nil
+}
+
+func (r *reader) directories(n node, c *Relay) {
+	n.list(func(_ int, n node) {
+		d := login.DirectoryConfig{Cache: 30 * time.Second}
+		n.mapping(keys{
+			"name":   parsed(&d.Name, "a name", clientID),
+			"tunnel": parsed(&d.Tunnel, "a tunnel's name", protocol.ParseTunnelName),
+			"tls": parsed(&d.StartTLS, "ldaps or starttls", func(s string) (bool, error) {
+				if s != "ldaps" && s != "starttls" {
+					return false, fmt.Errorf("expected ldaps or starttls, got %q", clip(s))
+				}
+				return s == "starttls", nil
+			}),
+			"server_name":   parsed(&d.ServerName, "the name in the directory's certificate", plain),
+			"ca":            r.path(&d.CA),
+			"bind_dn":       parsed(&d.BindDN, "a distinguished name", plain),
+			"password_file": r.path(&d.PasswordFile),
+			"base":          parsed(&d.Base, "a distinguished name", plain),
+			"filter":        parsed(&d.Filter, "a filter with {user}", holding("{user}")),
+			"groups": func(n node) {
+				n.mapping(keys{"attribute": parsed(&d.GroupAttribute, "an attribute", plain), "base": parsed(&d.GroupBase, "a distinguished name", plain),
+					"filter": parsed(&d.GroupFilter, "a filter with {dn}", holding("{dn}"))})
+				if n.has("attribute") && n.has("base") || n.has("filter") && !n.has("base") {
+					n.fault("expected attribute, or base and filter")
+				}
+			},
+			"cache": duration(&d.Cache, time.Second, 5*time.Minute),
+		}, "name", "tunnel", "tls", "server_name", "base")
+		if n.has("bind_dn") != n.has("password_file") {
+			n.fault("expected bind_dn and password_file together")
+		}
+		if slices.ContainsFunc(c.Directories, func(o login.DirectoryConfig) bool { return o.Name == d.Name }) {
+			n.fault("expected each directory once, %s is there already", clip(d.Name))
+			return
+		}
+		c.Directories = append(c.Directories, d)
+	})
+}
+
+func holding(part string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !strings.Contains(s, part) {
+			return "", fmt.Errorf("expected a filter with %s in it, got %q", part, clip(s))
+		}
+		return s, nil
+	}
 }
 
 func (r *reader) apps(n node, c *Relay) {

@@ -10,6 +10,7 @@ import (
 	"github.com/fairlead/fairlead/protocol/link/socket"
 	"github.com/fairlead/fairlead/relay/internal/authn"
 	"github.com/fairlead/fairlead/relay/internal/limit"
+	"github.com/fairlead/fairlead/relay/internal/login"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -57,6 +58,11 @@ type Relay struct {
 	Audit Audit
 	// Apps are clients that prove themselves by a secret; authn.App says which key does what. Key `apps`, default none.
 	Apps authn.Apps
+	// Directories judge users' names and passwords; login.DirectoryConfig says which key does what. Key `directories`, default none.
+	Directories []login.DirectoryConfig
+	// TOTP is the secret file with users' secrets for second factors: a line `user base32` each, as `fairlead-relay totp` prints
+	// it. Key `totp`, default none.
+	TOTP string
 	// Tiers are the quotas of apps, by name, each with `rate`, `burst` and `quota` as in a tunnel's limits. Key `tiers`, default
 	// none.
 	Tiers map[string]limit.Quota

@@ -53,10 +53,9 @@ func (c *call) record(kind string) *audit.Record {
 	if kind != audit.KindDecision {
 		return r
 	}
-	r.Issuer, r.Scopes = p.Issuer(), p.Scopes()
+	r.Issuer, r.Scopes, r.Groups, r.AMR = p.Issuer(), p.Scopes(), p.Groups(), p.AMR()
 	if p.Token != nil {
 		r.ACR, _ = p.Token.Claims["acr"].(string)
-		r.AMR = p.Token.Texts("amr")
 		for _, name := range c.gateway.cfg.AuditClaims() {
 			if v, ok := p.Token.Claims[name]; ok {
 				if r.Claims == nil {

@@ -65,6 +65,16 @@ func (t *trial) stands(r *tunnel.Require) *refusal {
 		return checkClaims(r.Token, p.Token, t.now)
 	case r.App != nil:
 		return t.appStands(p)
+	case r.User != nil:
+		if p.Login == nil || p.Login.Directory != r.User.Directory {
+			return &refusal{Error: protocol.Errorf(protocol.CredentialsMissing, "a user's name and password are expected, by Basic"), rule: RuleUser}
+		}
+		return checkGroups(r.User, p.Login)
+	case r.TOTP != nil:
+		if !p.Second {
+			return &refusal{Error: protocol.Errorf(protocol.MFARequired, "this tunnel wants a second factor"), rule: RuleTOTP}
+		}
+		return nil
 	}
 	return t.proveSVID()
 }

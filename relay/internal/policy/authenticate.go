@@ -46,6 +46,10 @@ func (t *trial) prove(ctx context.Context, r *tunnel.Require) *refusal {
 		return t.proveToken(ctx, r.Token)
 	case r.App != nil:
 		return t.proveApp()
+	case r.User != nil:
+		return t.proveUser(ctx, r.User)
+	case r.TOTP != nil:
+		return t.proveCode(r.TOTP)
 	case r.SVID:
 		return t.proveSVID()
 	}

@@ -40,7 +40,8 @@ type Allow struct {
 //	request.query    map of string to list of string; a query that does not parse is an error
 //	caller.id, caller.trust_domain, caller.path   string; "" for a caller without an SVID
 //	app.id, app.tier string; "" where no app has shown its secret
-//	user             string, the token's subject
+//	user             string, who has logged in, or else the token's subject
+//	groups           list of string, those that a directory knows the user by
 //	token.issuer     string
 //	token.scopes     list of string
 //	token.claims     map of string to anything
@@ -96,6 +97,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("app.id", cel.StringType),
 		cel.Variable("app.tier", cel.StringType),
 		cel.Variable("user", cel.StringType),
+		cel.Variable("groups", cel.ListType(cel.StringType)),
 		cel.Variable("token.issuer", cel.StringType),
 		cel.Variable("token.scopes", cel.ListType(cel.StringType)),
 		cel.Variable("token.claims", cel.MapType(cel.StringType, cel.DynType)),
@@ -133,7 +135,7 @@ func explain(issues *cel.Issues) error {
 		text := oneLine(e.Message)
 		if strings.HasPrefix(text, "undeclared reference to") {
 			text = strings.TrimSuffix(text, " (in container '')") + ", expected one of request.{method,path,host,headers,query}, " +
-				"caller.{id,trust_domain,path}, app.{id,tier}, user, token.{issuer,scopes,claims}, now, source"
+				"caller.{id,trust_domain,path}, app.{id,tier}, user, groups, token.{issuer,scopes,claims}, now, source"
 		}
 		all = append(all, fmt.Sprintf("%d:%d: %s", e.Location.Line(), e.Location.Column()+1, text))
 	}

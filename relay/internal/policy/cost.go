@@ -41,6 +41,8 @@ var sizes = map[string]uint64{
 	"app.id":                         256,
 	"app.tier":                       64,
 	"user":                           claimBytes,
+	"groups":                         claimEntries,
+	"groups.@items":                  claimBytes / claimEntries,
 	"token.issuer":                   claimBytes,
 	"token.scopes":                   claimEntries,
 	"token.scopes.@items":            claimBytes / claimEntries,

@@ -32,6 +32,8 @@ const (
 	RuleScopes      = "scopes"       // its scopes
 	RuleClaims      = "claims"       // its claims: roles and groups
 	RuleStepUp      = "step_up"      // how strong a login it is of
+	RuleUser        = "user"         // the user's password and groups
+	RuleTOTP        = "totp"         // the code of the user's second factor
 	RuleApp         = "app"          // the client's secret and contract
 	RuleSources     = "sources"      // the networks that it may be called from
 	RuleAllow       = "allow"        // its expression
@@ -42,4 +44,4 @@ const (
 // Order is what decides, in the order in which it is asked. Where a tunnel wants several proofs their rules come as the file has
 // them.
 var Order = []string{RuleRequest, RuleSVID, RulePath, RuleTunnel, RuleTrustDomain, RuleCallers, RuleProtocol, RuleSources, RuleToken, RuleScopes,
-	RuleClaims, RuleStepUp, RuleApp, RuleAllow, RuleDefault, RuleLimits}
+	RuleClaims, RuleStepUp, RuleApp, RuleUser, RuleTOTP, RuleAllow, RuleDefault, RuleLimits}

@@ -16,6 +16,8 @@ import (
 type Assumed struct {
 	Caller certs.ID // zero: without an SVID
 	App    string   // "": without a secret
+	User   string   // whose password it would be; "": none
+	Groups []string // of the user, as the directory would say
 }
 
 // A Step is one question of the gate's, and its answer.
@@ -85,6 +87,12 @@ func proved(p authn.Principal, t *tunnel.Tunnel) string {
 	var parts []string
 	if p.App != nil {
 		parts = append(parts, fmt.Sprintf("app %s", p.App.ID))
+	}
+	if p.Login != nil {
+		parts = append(parts, fmt.Sprintf("user %s of directory %s, groups [%s]", p.Login.Name, p.Login.Directory, strings.Join(p.Login.Groups, ", ")))
+	}
+	if p.Second {
+		parts = append(parts, "a second factor")
 	}
 	if p.Token != nil {
 		parts = append(parts, fmt.Sprintf("token of %s for %s, scopes [%s]", p.Token.Issuer, p.Token.Subject, strings.Join(p.Token.Scopes, " ")))

@@ -44,6 +44,8 @@ func (f *facts) ResolveName(name string) (any, bool) {
 		return p.Caller.Path(), true
 	case "user":
 		return p.User(), true
+	case "groups":
+		return p.Groups(), true
 	case "app.id":
 		return p.AppID(), true
 	case "app.tier":

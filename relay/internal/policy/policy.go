@@ -13,6 +13,7 @@ import (
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/relay/internal/authn"
+	"github.com/fairlead/fairlead/relay/internal/login"
 	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
@@ -35,26 +36,34 @@ type Config struct {
 	// RequirePQ refuses callers whose connection has no post-quantum key agreement, before anything else. It does not
 	// concern local doors.
 	RequirePQ bool
-	Tokens    Tokens           // may be nil where no tunnel wants a token
-	Proofs    Proofs           // remembers what was taken, and so outlives the Gate; nil: no token that is bound by DPoP is taken
-	Apps      authn.Apps       // by client id
-	Now       func() time.Time // default time.Now
-	Version   string           // of the configuration, for whoever reads decisions
+	Tokens    Tokens     // may be nil where no tunnel wants a token
+	Proofs    Proofs     // remembers what was taken, and so outlives the Gate; nil: no token that is bound by DPoP is taken
+	Apps      authn.Apps // by client id
+	// Directories are by name; those that a tunnel names must be there. Codes may be nil where no tunnel wants one. Factors remembers
+	// who has shown one, and so outlives the Gate.
+	Directories map[string]Directory
+	Codes       Codes
+	Factors     *login.Remembered
+	Now         func() time.Time // default time.Now
+	Version     string           // of the configuration, for whoever reads decisions
 }
 
 // A Gate decides by one state of the configuration. It does not change, and is safe for concurrent use; a reload makes
 // another one.
 type Gate struct {
-	table   *tunnel.Table
-	source  certs.Source
-	banned  func(certs.Identity) error
-	pq      bool
-	tokens  Tokens
-	proofs  Proofs
-	apps    authn.Apps
-	now     func() time.Time
-	version string
-	allows  map[*tunnel.Tunnel]*Allow
+	table       *tunnel.Table
+	source      certs.Source
+	banned      func(certs.Identity) error
+	pq          bool
+	tokens      Tokens
+	proofs      Proofs
+	apps        authn.Apps
+	directories map[string]Directory
+	codes       Codes
+	factors     *login.Remembered
+	now         func() time.Time
+	version     string
+	allows      map[*tunnel.Tunnel]*Allow
 }
 
 // New compiles the expression of every tunnel; a fault in any of them is an error that names the tunnel.
@@ -62,9 +71,12 @@ func New(c Config) (*Gate, error) {
 	if c.Table == nil || c.Source == nil {
 		return nil, errors.New("policy: a table and a source are expected")
 	}
-	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, proofs: c.Proofs, apps: c.Apps, now: c.Now, version: c.Version, allows: make(map[*tunnel.Tunnel]*Allow)}
+	g := &Gate{table: c.Table, source: c.Source, banned: c.Banned, pq: c.RequirePQ, tokens: c.Tokens, proofs: c.Proofs, apps: c.Apps, directories: c.Directories, codes: c.Codes, factors: c.Factors, now: c.Now, version: c.Version, allows: make(map[*tunnel.Tunnel]*Allow)}
 	if g.now == nil {
 		g.now = time.Now
+	}
+	if g.factors == nil {
+		g.factors = new(login.Remembered)
 	}
 	if g.banned == nil {
 		g.banned = func(certs.Identity) error { return nil }
@@ -74,6 +86,12 @@ func New(c Config) (*Gate, error) {
 		for need := range t.Authenticate.Each() {
 			if need.Token != nil && c.Tokens == nil {
 				faults = append(faults, fmt.Errorf("tunnel %s: a token is wanted, and nothing verifies tokens", t.Name))
+			}
+			if need.User != nil && c.Directories[need.User.Directory] == nil {
+				faults = append(faults, fmt.Errorf("tunnel %s: a user of directory %s is wanted, and there is none of that name", t.Name, need.User.Directory))
+			}
+			if need.TOTP != nil && c.Codes == nil {
+				faults = append(faults, fmt.Errorf("tunnel %s: a second factor is wanted, and nothing checks codes", t.Name))
 			}
 		}
 		if t.Allow == "" {

@@ -13,6 +13,8 @@ type Require struct {
 	SVID  bool       // an X.509-SVID, where callers are any
 	Token *TokenRule
 	App   *AppRule
+	User  *UserRule
+	TOTP  *TOTPRule
 }
 
 // WantToken is a Require of one token.
@@ -67,3 +69,19 @@ func (r *TokenRule) StepUp() bool { return len(r.ACR)+len(r.AMR) > 0 || r.MaxAge
 
 // An AppRule wants a client id and its secret, of an app whose contract has the tunnel. It has no keys.
 type AppRule struct{}
+
+// A UserRule wants a name and a password that a directory takes. Keys of `user`.
+type UserRule struct {
+	// Directory is one of directories[]. Key `directory`, required.
+	Directory string
+	// Groups are those of which the user is in one. Key `groups`, default: any user.
+	Groups []string
+}
+
+// A TOTPRule wants a code of the user's second factor (RFC 6238), for which the file `totp` has a secret. It stands behind what
+// proves the user: a token or a user. Keys of `totp`.
+type TOTPRule struct {
+	// Remember is for how long calls of the same user, caller and app need no other code. Key `remember`, default 0: each call
+	// needs one of its own.
+	Remember time.Duration
+}
