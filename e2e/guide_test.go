@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fairlead/fairlead/certs/certstest"
 	"github.com/fairlead/fairlead/e2e/process"
 	"github.com/fairlead/fairlead/e2e/servers"
 )
@@ -55,5 +56,52 @@ func TestTheGuideWithoutSPIRE(t *testing.T) {
 	said, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(said), "laptop stolen") || !strings.Contains(string(said), "shackle") {
 		t.Errorf("the guide ended with %v:\n%s", err, said)
+	}
+}
+
+var yamlBlock = regexp.MustCompile("(?s)```yaml\n# (relay|agent)\\.yaml\n(.*?)```")
+
+// TestTheExamplesOfTheGuidesAreGood has `check` read every example of relay/GUIDE.md, and the README's two files, with what any
+// file needs in front.
+func TestTheExamplesOfTheGuidesAreGood(t *testing.T) {
+	ids := newIdentities(t)
+	for _, name := range []string{"introspection.secret", "searcher.secret", "totp.secrets"} {
+		ids.secretFile(t, name, "ada JBSWY3DPEHPK3PXP")
+	}
+	if err := os.Rename(ids.file("cloud.pem"), ids.file("ldap-ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	certstest.WriteBundle(t, ids.dir, "cloud", ids.cloud)
+	needed := map[string]string{
+		"relay": "listen: 127.0.0.1:8443\nidentity: {svid: {cert: relay.crt, key: relay.key}}\ntrust: {cloud.example: {bundle: cloud.pem}, dc1.example: {bundle: dc1.pem}}\n",
+		"agent": "relays: [relay.cloud.example:8443]\nrelay_id: [spiffe://cloud.example/relay/*]\nidentity: {svid: {cert: agent.crt, key: agent.key}}\ntrust: {cloud.example: {bundle: cloud.pem}}\n",
+	}
+	count := 0
+	for _, guide := range []string{"../relay/GUIDE.md", "../README.md"} {
+		text, err := os.ReadFile(guide)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
+			half, yaml := block[1], block[2]
+			if !strings.Contains(yaml, "identity:") {
+				yaml = needed[half] + yaml
+			}
+			if half == "relay" && strings.Contains(yaml, "issuer: https://idp.example") && !strings.Contains(yaml, "\ntokens:") {
+				yaml += "tokens: [{issuer: https://idp.example, audiences: [fairlead]}]\n"
+			}
+			file := ids.file("example.yaml")
+			if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), process.Build(t, half+"/cmd/fairlead-"+half), "check", "-c", file)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s, example %d: %v: %s\n%s", guide, i+1, err, out, yaml)
+			}
+			count++
+		}
+	}
+	if count < 10 {
+		t.Errorf("%d examples were found", count)
 	}
 }
