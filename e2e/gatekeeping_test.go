@@ -217,7 +217,7 @@ func TestAFullDiskStopsWhatMustBeRecorded(t *testing.T) {
 		t.Fatalf("mounting a small disk: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "--lazy", disk).CombinedOutput(); err != nil { //nolint:noctx // the test's context has ended
+		if out, err := exec.Command("umount", "--lazy", disk).CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
 	})

@@ -23,7 +23,7 @@ func VerifyAudit(files []string, bundles map[string]string) (*audit.Report, erro
 		if err != nil {
 			return nil, err
 		}
-		b, err := os.ReadFile(file) //nolint:gosec // the operator names it
+		b, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}

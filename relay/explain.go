@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -228,9 +229,7 @@ func principalOf(l *audit.Line) (p authn.Principal, err error) {
 	}
 	if l.Issuer != "" {
 		claims := map[string]any{}
-		for name, value := range l.Claims {
-			claims[name] = value
-		}
+		maps.Copy(claims, l.Claims)
 		if l.ACR != "" {
 			claims["acr"] = l.ACR
 		}

@@ -125,7 +125,7 @@ type place struct {
 
 func lines(file string) iter.Seq2[*place, error] {
 	return func(yield func(*place, error) bool) {
-		f, err := os.Open(file) //nolint:gosec // the operator names it
+		f, err := os.Open(file)
 		if err != nil {
 			yield(nil, err)
 			return

@@ -68,7 +68,7 @@ func StartOIDC(t testing.TB) *OIDC {
 	if _, err := rand.Read(config.CryptoKey[:]); err != nil {
 		t.Fatal(err)
 	}
-	provider, err := op.NewOpenIDProvider(o.URL, config, o.store, op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
+	provider, err := op.NewProvider(config, o.store, op.StaticIssuer(o.URL), op.WithAllowInsecure(), op.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func (c *call) proxyHeader() []byte {
 		if value == "" || len(value) > 2048 {
 			return
 		}
-		addresses = append(addresses, kind, byte(len(value)>>8), byte(len(value)))
+		addresses = binary.BigEndian.AppendUint16(append(addresses, kind), uint16(len(value))) //nolint:gosec // at most 2,048
 		addresses = append(addresses, value...)
 	}
 	tlv(tlvUniqueID, c.open.CallID)

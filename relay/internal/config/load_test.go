@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -196,8 +197,8 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{minimal + "require_pq: perhaps\n", "require_pq: expected true or false"},
 		{minimal + "audit: {keep: 2}\n", "audit: expected the key file"},
 		{minimal + "audit: {file: a, rotate: 1KiB}\n", "audit.rotate: expected a size"},
-		{withTunnel(append(good[:len(good):len(good)], "audit: required")...), "tunnels[0].audit: expected the key audit with a file"},
-		{withTunnel(append(good[:len(good):len(good)], "authenticate: {any: [{svid: {}}]}")...), "tunnels[0]: expected one of the keys token and authenticate"},
+		{withTunnel(append(slices.Clip(good), "audit: required")...), "tunnels[0].audit: expected the key audit with a file"},
+		{withTunnel(append(slices.Clip(good), "authenticate: {any: [{svid: {}}]}")...), "tunnels[0]: expected one of the keys token and authenticate"},
 		{authenticated("authenticate: {any: [{svid: {}, app: {}}]}"), "tunnels[0].authenticate.any[0]: expected one of the keys all, any, app, svid, token, totp and user"},
 		{authenticated("authenticate: {any: []}"), "tunnels[0].authenticate.any: expected at least one entry"},
 		{authenticated("authenticate: {all: [{any: [{all: [{any: [{all: [{svid: {}}]}]}]}]}]}"), "expected all and any at most 4 deep"},
@@ -228,7 +229,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{minimal + "directories: [{name: corp, tunnel: ldap, tls: ldaps, server_name: a, base: b, groups: {attribute: c, base: d}}]\n", "directories[0].groups: expected attribute, or base and filter"},
 		{minimal + "tiers: {gold: {}}\n", "tiers.gold: expected rate, quota or both"},
 		{replaced("limits: {rate: 1}") + "apps: [{id: a, secrets: ['sha256:" + strings.Repeat("0", 64) + "'], tunnels: [a], tier: gold}]\n", "expected the tier of a to be one of tiers, got gold"},
-		{withTunnel(append(good[:len(good):len(good)], "audit: perhaps")...), "tunnels[0].audit: expected required or best_effort"},
+		{withTunnel(append(slices.Clip(good), "audit: perhaps")...), "tunnels[0].audit: expected required or best_effort"},
 		{minimal + "cluster: {}\n", "cluster: not supported by this version"},
 		{"identity: {workload_api: 'tcp://127.0.0.1:1'}\n", "identity.workload_api: expected unix:///path/to/the/socket"},
 		{"identity: {workload_api: unix:///run/x, svid: {cert: a, key: b}}\n", "identity: expected one of the keys svid, workload_api and enrolled"},

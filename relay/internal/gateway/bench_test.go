@@ -7,13 +7,20 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/fairlead/fairlead/certs/audit"
+	"github.com/fairlead/fairlead/certs/bearer"
+	"github.com/fairlead/fairlead/certs/certstest"
+	"github.com/fairlead/fairlead/certs/grant"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/protocol/link"
+	"github.com/fairlead/fairlead/relay/internal/limit"
+	"github.com/fairlead/fairlead/relay/internal/tunnel"
 )
 
 // BenchmarkGET is one GET from the relay's handler over a link in memory and back: everything that the relay does
@@ -60,6 +67,72 @@ func BenchmarkGate(b *testing.B) {
 		c.done = true
 		c.finish()
 	}
+}
+
+// BenchmarkWholeGate is BenchmarkGate with everything that a call can be asked for and is remembered of: a JWT of a real issuer, CEL, a
+// quota, a signed grant, and two lines in an audit's file (or none).
+func BenchmarkWholeGate(b *testing.B) {
+	for _, audited := range []bool{false, true} {
+		name := "without audit"
+		if audited {
+			name = "with audit"
+		}
+		b.Run(name, func(b *testing.B) {
+			g, req := wholeGate(b, audited)
+			b.ReportAllocs()
+			defer reportCPU(b)()
+			for b.Loop() {
+				c := g.begin(req.Context(), req, g.cfg.Proof(req.Context()))
+				if err := g.admit(req); err != nil {
+					b.Fatal(err)
+				}
+				if err := c.decide(local{}); err != nil {
+					b.Fatal(err)
+				}
+				var err error
+				if c.grant, err = g.grants.of(c.decision.Tunnel.Name, c.decision.Principal, c.began); err != nil {
+					b.Fatal(err)
+				}
+				ended := c.runs()
+				c.done = true
+				ended()
+				c.finish()
+			}
+		})
+	}
+}
+
+func wholeGate(b *testing.B, audited bool) (*Gateway, *http.Request) {
+	b.Helper()
+	r := newRig(b, func(name string, t *tunnel.Tunnel) {
+		if name == "secured" {
+			t.Allow = `request.method == "GET" || "orders.write" in token.scopes`
+			t.Quota, t.Per = limit.Quota{Rate: 1e9, Burst: 1e9}, tunnel.PerUser
+		}
+	})
+	issuer := certstest.NewIssuer(b, issuerURL)
+	tokens, err := bearer.New(bearer.Config{Issuers: []bearer.Issuer{{URL: issuerURL, Audiences: []string{"fairlead"}, JWKS: issuer.WriteJWKS(b, b.TempDir())}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.regate(nil, tokens)
+	g := r.bare()
+	signer, err := grant.NewSigner(r.source)
+	if err != nil {
+		b.Fatal(err)
+	}
+	g.grants = newGrants(signer)
+	if audited {
+		log, err := audit.Open(audit.Config{File: filepath.Join(b.TempDir(), "audit.jsonl"), Signer: r.source})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { _ = log.Close() })
+		g.cfg.Audit = log.Write
+	}
+	req := benchRequest(b)
+	req.Header.Set("Authorization", "Bearer "+issuer.Mint(b, map[string]any{"scope": "orders.read"}))
+	return g, req
 }
 
 func benchRequest(b *testing.B) *http.Request {

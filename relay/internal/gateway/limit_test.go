@@ -62,7 +62,7 @@ func TestAnAppHasTheQuotaOfItsTierOverAllItsTunnels(t *testing.T) {
 	for _, id := range []string{"free", "gold"} {
 		apps[id] = &authn.App{ID: id, Secrets: [][sha256.Size]byte{sum}, Tunnels: []protocol.TunnelName{"orders", "small"}, Tier: id}
 	}
-	r.regate(apps)
+	r.regate(apps, tokens{})
 	r.backend(func(http.ResponseWriter, *http.Request) {})
 	call := func(app, tunnel string) int {
 		req := r.request("GET", tunnel, "/", nil)

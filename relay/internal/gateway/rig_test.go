@@ -41,7 +41,7 @@ type rig struct {
 	log      *lockedBuffer
 	source   *certstest.Source
 	gate     *policy.Gate
-	regate   func(authn.Apps) // makes the gate anew
+	regate   func(authn.Apps, policy.Tokens) // makes the gate anew
 
 	mu      sync.Mutex
 	records []Record
@@ -132,13 +132,13 @@ func newRig(t testing.TB, change func(name string, t *tunnel.Tunnel)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.regate = func(apps authn.Apps) {
+	r.regate = func(apps authn.Apps, verifier policy.Tokens) {
 		t.Helper()
-		if r.gate, err = policy.New(policy.Config{Table: table, Source: r.source, Tokens: tokens{}, Apps: apps}); err != nil {
+		if r.gate, err = policy.New(policy.Config{Table: table, Source: r.source, Tokens: verifier, Apps: apps}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	r.regate(nil)
+	r.regate(nil, tokens{})
 	r.registry, err = registry.New(registry.Config{Owns: func(protocol.TunnelName, certs.ID) bool { return true }, Log: log})
 	if err != nil {
 		t.Fatal(err)

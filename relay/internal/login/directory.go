@@ -191,7 +191,7 @@ func (d *Directory) ask(ctx context.Context, name, password string) (*User, erro
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // what matters was said
 	if err := d.bindSearcher(conn); err != nil {
 		return nil, err
 	}
