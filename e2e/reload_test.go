@@ -57,7 +57,7 @@ func TestBrokenFileIsRefusedAndTheOldOneServesOn(t *testing.T) {
 	}
 }
 
-// A full disk leaves an editor's file empty or cut.
+// O10: a full disk leaves an editor's file empty or cut.
 func TestFileCutByAFullDiskIsRefusedAndTheOldOneServesOn(t *testing.T) {
 	s, _ := startOrders(t, options{})
 	c := s.caller(t, nil, billingID, h1)

@@ -31,7 +31,7 @@ func start(t *testing.T, s *Server) (path string) {
 	return path
 }
 
-func TestOnlyTheOwnerMayOpenTheSocket(t *testing.T) {
+func TestOnlyTheOwnerMayOpenTheSocket(t *testing.T) { // O04
 	path := start(t, &Server{Log: slog.New(slog.DiscardHandler)})
 	st, err := os.Stat(path)
 	if err != nil {

@@ -99,7 +99,7 @@ func TestAHeaderIsPassedOnWheneverItComes(t *testing.T) {
 	}
 }
 
-func TestASecondRequestOnAStreamIsNoRequest(t *testing.T) { // W01
+func TestASecondRequestOnAStreamIsNoRequest(t *testing.T) { // W01, S02
 	var calls atomic.Int32
 	r := newRelay(t, serveHTTP(t, func(w http.ResponseWriter, req *http.Request) {
 		calls.Add(1)
