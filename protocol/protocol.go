@@ -109,11 +109,11 @@ func nameByte(c byte) bool {
 // Network says what a stream carries.
 type Network uint8
 
-// The networks. UDP is reserved for gatekeeping's datagrams on a stream.
+// The networks.
 const (
 	HTTP Network = 1 // one HTTP/1.1 exchange
 	TCP  Network = 2 // one TCP connection's bytes
-	UDP  Network = 3 // one UDP flow, framed
+	UDP  Network = 3 // one UDP flow, in capsules
 )
 
 func (n Network) String() string {

@@ -23,7 +23,8 @@ import (
 // ConnectConfig says whom Connect calls, and as whom. Every field is required unless it says otherwise.
 type ConnectConfig struct {
 	Relay             string // host:port
-	TunnelHost        string // host of a tcp tunnel
+	TunnelHost        string // host of a tcp tunnel, or of a udp one
+	UDP               bool   // it is a udp one: Listen takes datagrams
 	Listen            string // a loopback ip:port, or unix:PATH
 	CertFile, KeyFile string // the caller's SVID
 	TrustFile         string // bundle of the caller's trust domain, which the relay's SVID must chain to
@@ -57,17 +58,37 @@ func Connect(ctx context.Context, cfg ConnectConfig) error {
 			return err
 		}
 	}
-	ln, err := listenLocal(ctx, cfg.Listen)
+	serve, addr, err := listenFor(ctx, cfg, c)
 	if err != nil {
 		return err
 	}
 	if cfg.Listening != nil {
-		cfg.Listening(ln.Addr().String())
+		cfg.Listening(addr)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx) })
-	group.Go(func() error { return connect.Serve(ctx, ln, c) })
+	group.Go(func() error { return serve(ctx) })
 	return group.Wait()
+}
+
+// listenFor listens, and returns what then serves.
+func listenFor(ctx context.Context, cfg ConnectConfig, c connect.Config) (serve func(context.Context) error, addr string, err error) {
+	if !cfg.UDP {
+		ln, err := listenLocal(ctx, cfg.Listen)
+		if err != nil {
+			return nil, "", err
+		}
+		return func(ctx context.Context) error { return connect.Serve(ctx, ln, c) }, ln.Addr().String(), nil
+	}
+	ap, err := netip.ParseAddrPort(cfg.Listen)
+	if err != nil || !ap.Addr().IsLoopback() {
+		return nil, "", fmt.Errorf("listen: expected a loopback ip:port, got %q", cfg.Listen)
+	}
+	pc, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(ap))
+	if err != nil {
+		return nil, "", err
+	}
+	return func(ctx context.Context) error { return connect.ServeUDP(ctx, pc, c) }, pc.LocalAddr().String(), nil
 }
 
 // ownID reads the SPIFFE ID that says which trust domain the bundle is of; pemsource judges the rest.

@@ -139,8 +139,8 @@ func New(ctx context.Context, cfg Config) (*Relay, error) {
 }
 
 // dial carries a call of the relay's own to a tunnel.
-func (r *Relay) dial(ctx context.Context, tunnel protocol.TunnelName) (net.Conn, error) {
-	return r.gateway.Dial(ctx, tunnel, r.source.ID())
+func (r *Relay) dial(ctx context.Context, network protocol.Network, tunnel protocol.TunnelName) (net.Conn, error) {
+	return r.gateway.Dial(ctx, network, tunnel, r.source.ID())
 }
 
 // callLimits are the gateway's, in whose Limits zero is a default.

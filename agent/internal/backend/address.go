@@ -27,7 +27,7 @@ type Address struct {
 
 // ParseAddress reads one of
 //
-//	http://host[:port]  https://host[:port]  h2c://host[:port]  tcp://host:port  tls://host:port  unix:///path
+//	http://host[:port]  https://host[:port]  h2c://host[:port]  tcp://host:port  tls://host:port  udp://host:port  unix:///path
 //
 // with nothing behind it: a path, a query or credentials would be silently ignored, and are refused. So is whatever
 // is not one destination (wildcards, networks, port 0, a socket path with dots), and the addresses that no backend
@@ -44,10 +44,8 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, errors.New("expected no credentials in the URL")
 	case u.Scheme == "unix":
 		return parseUnix(s)
-	case u.Scheme == "udp":
-		return Address{}, errors.New("udp backends are not supported by this version")
 	case !hasPort(u.Scheme):
-		return Address{}, fmt.Errorf("expected http, https, h2c, tcp, tls or unix, got %q", u.Scheme)
+		return Address{}, fmt.Errorf("expected http, https, h2c, tcp, tls, udp or unix, got %q", u.Scheme)
 	case u.Opaque != "" || u.Host == "":
 		return Address{}, fmt.Errorf("expected %s:// and a host", u.Scheme)
 	case u.Path != "" && (u.Path != "/" || !a.HTTP()):
@@ -66,7 +64,7 @@ func ParseAddress(s string) (Address, error) {
 
 func hasPort(scheme string) bool {
 	switch scheme {
-	case "http", "https", "h2c", "tcp", "tls":
+	case "http", "https", "h2c", "tcp", "tls", "udp":
 		return true
 	}
 	return false
@@ -118,7 +116,7 @@ func (a Address) HTTP() bool {
 // TLS reports whether the backend is reached over TLS.
 func (a Address) TLS() bool { return a.scheme == "https" || a.scheme == "tls" }
 
-// Networks are what the backend can carry: HTTP for an http address, TCP for a tcp one, both for a unix socket. Raw
+// Networks are what the backend can carry: HTTP for an http address, TCP for a tcp one, UDP for a udp one, HTTP and TCP for a unix socket. Raw
 // bytes to an http backend are not among them, since they would pass by the rules for methods and paths.
 func (a Address) Networks() []protocol.Network {
 	switch {
@@ -126,6 +124,8 @@ func (a Address) Networks() []protocol.Network {
 		return []protocol.Network{protocol.HTTP, protocol.TCP}
 	case a.HTTP():
 		return []protocol.Network{protocol.HTTP}
+	case a.scheme == "udp":
+		return []protocol.Network{protocol.UDP}
 	case a.scheme != "":
 		return []protocol.Network{protocol.TCP}
 	}

@@ -13,6 +13,7 @@ func TestOneDestinationIsReadFromAURL(t *testing.T) {
 		"https://Orders.DC1.":      "https://orders.dc1:443",
 		"h2c://orders:50051/":      "h2c://orders:50051",
 		"tcp://[2001:db8::5]:5432": "tcp://[2001:db8::5]:5432",
+		"udp://10.0.0.9:1812":      "udp://10.0.0.9:1812",
 		"tls://ldap_1:636":         "tls://ldap_1:636",
 		"http://127.0.0.1:1":       "http://127.0.0.1:1",
 		"http://[::1]:1":           "http://[::1]:1",
@@ -26,7 +27,7 @@ func TestOneDestinationIsReadFromAURL(t *testing.T) {
 
 func TestWhatIsNotOneDestinationIsRefused(t *testing.T) { // S07
 	for _, in := range []string{
-		"", "10.0.0.5:8080", "ftp://a:1", "udp://a:1", "http://", "http:///x", "http:a", "://", "http://a b", "tcp://a", "tls://a",
+		"", "10.0.0.5:8080", "ftp://a:1", "udp://a", "udp://a:1/x", "http://", "http:///x", "http:a", "://", "http://a b", "tcp://a", "tls://a",
 		"tcp://a:", "tcp://a:0", "tcp://a:65536", "tcp://a:-1", "tcp://a:http", "http://a:0",
 		"tcp://a:1/x", "tcp://a:1/", "http://a/x", "tcp://a:1?x", "http://a?", "http://a#x", "http://a#", "tcp://u:p@a:1", "http://u@a",
 		"http://*", "http://*.dc1", "http://10.0.0.0/24", "http://10.0.0.*", "tcp://10.0.0.0-9:1", "http://a,b", "http://a..b", "http://.a",

@@ -151,6 +151,13 @@ var _ http.RoundTripper = (*Backend)(nil)
 // Probe asks whether the backend answers: for an HTTP address a GET of path that must give 2xx or 3xx, otherwise (or
 // without a path) a connection. It blocks until ctx ends. The error is a *protocol.Error.
 func (b *Backend) Probe(ctx context.Context, path string) error {
+	if b.addr.scheme == "udp" { // that its name resolves is all that can be known
+		c, err := b.DialUDP(ctx)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
 	if path == "" || !b.addr.HTTP() {
 		c, err := b.Dial(ctx, nil)
 		if err != nil {

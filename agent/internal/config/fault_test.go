@@ -80,7 +80,7 @@ func TestEachFaultHasItsMessage(t *testing.T) {
 		{"http://10.0.0.5:8080", "tcp://10.0.0.5:0", "tunnels[0].backend: expected a port"},                // S07
 		{"http://10.0.0.5:8080", "unix:///run/../etc/x", "tunnels[0].backend: expected a socket path"},     // S07
 		{"http://10.0.0.5:8080", "http://169.254.169.254", "tunnels[0].backend: expected an address that"}, // S03
-		{"http://10.0.0.5:8080", "udp://10.0.0.5:53", "udp backends are not supported by this version"},
+		{"http://10.0.0.5:8080", "udp://10.0.0.5", "expected a port, as in udp://host:5432"},
 		{"http://10.0.0.5:8080", "tcp://10.0.0.5:1\n    allow: {methods: [GET]}", "expected allow only with an HTTP backend"},
 		{"http://10.0.0.5:8080", "tcp://10.0.0.5:1\n    tls: {ca: ca.pem}", "expected tls only with"},
 		{"http://10.0.0.5:8080", "tcp://10.0.0.5:1\n    health: {path: /x}", "expected health.path only with"},

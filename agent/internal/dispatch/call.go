@@ -100,6 +100,10 @@ func (c *call) serve(ctx context.Context, grants Grants) {
 		c.serveHTTP(ctx)
 		return
 	}
+	if c.open.Network == protocol.UDP {
+		c.serveUDP(ctx)
+		return
+	}
 	c.serveTCP(ctx)
 }
 

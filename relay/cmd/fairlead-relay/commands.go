@@ -22,7 +22,7 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Read the configuration as run does, and print every fault in it."`
 	Reload  reloadCommand  `cmd:"" help:"Make the running relay read its configuration again."`
 	Status  statusCommand  `cmd:"" help:"Show the running relay's agents, links and tunnels."`
-	Connect connectCommand `cmd:"" help:"Listen on loopback and carry plain TCP clients to a tcp tunnel."`
+	Connect connectCommand `cmd:"" help:"Listen on loopback and carry plain TCP clients to a tcp tunnel, or datagrams to a udp one."`
 	Explain explainCommand `cmd:"" help:"Say how a call is decided, by which rule: now, in the past, or by another configuration."`
 	TOTP    totpCommand    `cmd:"" name:"totp" help:"Make a user's secret for a second factor, and the URI for an authenticator app."`
 	Version versionCommand `cmd:"" help:"Print the version."`
@@ -134,6 +134,7 @@ type connectCommand struct {
 	Relay      string `required:"" help:"The relay, host:port."`
 	TunnelHost string `required:"" help:"Host of the tcp tunnel, as the relay's file names it."`
 	Listen     string `default:"127.0.0.1:0" help:"Loopback address, or unix:PATH."`
+	UDP        bool   `name:"udp" help:"Carry datagrams to a udp tunnel."`
 	Cert       string `required:"" type:"path" help:"The caller's SVID, PEM."`
 	Key        string `required:"" type:"path" help:"Its key, PEM."`
 	Trust      string `required:"" type:"path" help:"Bundle of the relay's trust domain, PEM."`
@@ -148,7 +149,7 @@ func (c *connectCommand) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	return relay.Connect(ctx, relay.ConnectConfig{
-		Relay: c.Relay, TunnelHost: c.TunnelHost, Listen: c.Listen, CertFile: c.Cert, KeyFile: c.Key, TrustFile: c.Trust,
+		Relay: c.Relay, TunnelHost: c.TunnelHost, UDP: c.UDP, Listen: c.Listen, CertFile: c.Cert, KeyFile: c.Key, TrustFile: c.Trust,
 		RelayID: c.RelayID, WebCAFile: c.WebCA, TokenFile: c.TokenFile, Log: log,
 		Listening: func(addr string) { fmt.Fprintln(s.out, "listening on", addr) },
 	})

@@ -170,7 +170,7 @@ relay.yaml:4: bogus: unknown key, expected one of `
 		"\nrelay.yaml:5: drain_timeout: expected a time such as 10s, ",
 		"\nrelay.yaml:7: tunnels[0].name: tunnel name: expected only a-z, ",
 		"\nrelay.yaml:7: tunnels[0]: expected one of the keys token and authenticate",
-		"\nrelay.yaml:8: tunnels[0].protocol: expected http or tcp, got \"gopher\"",
+		"\nrelay.yaml:8: tunnels[0].protocol: expected http, tcp or udp, got \"gopher\"",
 		"\nrelay.yaml:11: tunnels[0].callers: expected a trust domain that trust has a bundle for, got other.example",
 		"\nrelay.yaml:13: tunnels[0].allow: duplicate key, first on line 12",
 	} {
@@ -258,7 +258,8 @@ func TestBadValuesAreRefused(t *testing.T) {
 		{minimal + "tokens: [{issuer: https://idp.example, audiences: [x], algorithms: [HS256]}]\n", "tokens[0].algorithms[0]: expected one of"},
 		{minimal + "tokens: [{issuer: https://idp.example, audiences: [x], jwks: 'ftp://x'}]\n", "tokens[0].jwks: expected a file or an https URL"},
 		{minimal + "tokens:\n- &i {issuer: https://idp.example, audiences: [x]}\n- {issuer: https://idp.example, audiences: [x]}\n", "relay.yaml:6: tokens[1]: expected each issuer once"},
-		{replaced("protocol: udp"), "relay.yaml:6: tunnels[0].protocol: udp is not supported by this version"},
+		{replaced("protocol: udp", "listen: {address: 127.0.0.1:1, as: spiffe://cloud.example/a}"), "tunnels[0]: expected no listen: a udp tunnel has no door"},
+		{replaced("protocol: udp", "path: /v1"), "tunnels[0].path: expected on http tunnels only"},
 		{replaced("hosts: [a.example, a.example]"), "tunnels[0].hosts[1]: expected each entry once"},
 		{replaced("hosts: ['*.example']"), "tunnels[0].hosts[0]: expected a host name"},
 		{replaced("hosts: [a.example:443]"), "tunnels[0].hosts[0]: expected a host name"},

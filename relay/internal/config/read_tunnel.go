@@ -29,7 +29,7 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 	t := &tunnel.Tunnel{Timeout: 30 * time.Second}
 	n.mapping(keys{
 		"name":          parsed(&t.Name, "a name", protocol.ParseTunnelName),
-		"protocol":      parsed(&t.Network, "http or tcp", network),
+		"protocol":      parsed(&t.Network, "http, tcp or udp", network),
 		"hosts":         entries(&t.Hosts, "a host name", tunnel.ParseHost),
 		"path":          parsed(&t.PathPrefix, "a path", tunnel.ParsePrefix),
 		"agents":        patterns(&t.Agents),
@@ -54,13 +54,16 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 	if n.Kind == yaml.MappingNode && n.has("token") == n.has("authenticate") {
 		n.fault("expected one of the keys token and authenticate")
 	}
-	if t.Network == protocol.TCP {
+	if t.Network == protocol.UDP && t.Listen != nil {
+		n.fault("expected no listen: a udp tunnel has no door, `connect --udp` is one")
+	}
+	if t.Network == protocol.TCP || t.Network == protocol.UDP {
 		for key, why := range map[string]string{
-			"path":          "a CONNECT has no path",
-			"forward_token": "there is nowhere to put it in a TCP connection",
-			"limits.body":   "a TCP connection has no body",
-			"limits.json":   "a TCP connection has no body",
-			"limits.xml":    "a TCP connection has no body",
+			"path":          "a CONNECT and a UDP flow have no path",
+			"forward_token": "there is nowhere to put it in a connection or flow",
+			"limits.body":   "only a request has a body",
+			"limits.json":   "only a request has a body",
+			"limits.xml":    "only a request has a body",
 		} {
 			if line, ok := r.lines[join(n.path, key)]; ok {
 				r.fault(line, join(n.path, key), "expected on http tunnels only: %s", why)
@@ -73,9 +76,7 @@ func (r *reader) tunnel(n node) *tunnel.Tunnel {
 func network(s string) (protocol.Network, error) {
 	switch n, err := protocol.ParseNetwork(s); {
 	case err != nil:
-		return 0, fmt.Errorf("expected http or tcp, got %q", clip(s))
-	case n == protocol.UDP:
-		return 0, fmt.Errorf("udp is not supported by this version")
+		return 0, fmt.Errorf("expected http, tcp or udp, got %q", clip(s))
 	default:
 		return n, nil
 	}

@@ -1,5 +1,6 @@
-// Package connect carries plain TCP clients to a tcp tunnel: a listener beside the caller, which opens one CONNECT to
-// the relay for each connection, with the caller's SVID and a token read from a file.
+// Package connect carries plain clients to a tunnel: a listener beside the caller, which opens one CONNECT to the relay for each
+// TCP connection, or one upgrade to connect-udp (RFC 9298) for each sender of datagrams, with the caller's SVID and a token read
+// from a file.
 //
 // It speaks HTTP/1.1 to the relay, the only version whose CONNECT can end one side at a time everywhere. It decides
 // nothing: the relay does.
@@ -80,7 +81,7 @@ func Serve(ctx context.Context, ln net.Listener, cfg Config) error {
 // carry serves one client. It cannot be told why in its own protocol, so the log says it.
 func carry(ctx context.Context, client net.Conn, cfg Config) {
 	defer client.Close()
-	far, err := open(ctx, cfg)
+	far, err := open(ctx, cfg, false)
 	if err != nil {
 		if refused, ok := errors.AsType[*RefusedError](err); ok {
 			cfg.Log.Warn("connection refused", "tunnel_host", cfg.TunnelHost, "code", refused.Code,
@@ -110,7 +111,8 @@ func (t *tunnel) Read(p []byte) (int, error) {
 	return t.Conn.Read(p)
 }
 
-func open(ctx context.Context, cfg Config) (*tunnel, error) {
+// open asks for a connection, or, with udp, for a flow.
+func open(ctx context.Context, cfg Config, udp bool) (*tunnel, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	header := http.Header{}
@@ -119,7 +121,11 @@ func open(ctx context.Context, cfg Config) (*tunnel, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the token: %w", err)
 		}
-		header.Set("Proxy-Authorization", "Bearer "+token)
+		name := "Proxy-Authorization"
+		if udp {
+			name = "Authorization"
+		}
+		header.Set(name, "Bearer "+token)
 	}
 	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	raw, err := d.DialContext(ctx, "tcp", cfg.Relay)
@@ -133,16 +139,23 @@ func open(ctx context.Context, cfg Config) (*tunnel, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	target := net.JoinHostPort(cfg.TunnelHost, "443") // the port is ignored
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: header}
+	req, want := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: header}, http.StatusOK
+	if udp {
+		header.Set("Connection", "Upgrade")
+		header.Set("Upgrade", "connect-udp")
+		header.Set("Capsule-Protocol", "?1")
+		req = &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/.well-known/masque/udp/" + cfg.TunnelHost + "/443/"}, Host: cfg.TunnelHost, Header: header}
+		want = http.StatusSwitchingProtocols
+	}
 	if err := req.Write(conn); err != nil {
 		return fail(err)
 	}
 	r := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(r, req) //nolint:bodyclose // what follows a CONNECT is the connection, closed as such
+	resp, err := http.ReadResponse(r, req) //nolint:bodyclose // what follows is the connection, closed as such
 	if err != nil {
 		return fail(fmt.Errorf("relay's answer: %w", err))
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != want {
 		return fail(refusal(resp))
 	}
 	if !stop() {

@@ -10,7 +10,7 @@ import (
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// connect carries a CONNECT: the bytes of one TCP connection.
+// connect carries a CONNECT: the bytes of one TCP connection; or the capsules of one UDP flow.
 func (c *call) connect(w http.ResponseWriter, r *http.Request) {
 	stream, _, err := c.gateway.cfg.Router.Open(c.ctx, c.open(), nil)
 	switch {
@@ -64,7 +64,7 @@ type streamTaker interface {
 	TakeStream() (link.Duplex, error)
 }
 
-// accept says 200 to a CONNECT and returns the caller's end of the bytes.
+// accept says 200 to a CONNECT, or 101, and returns the caller's end of the bytes.
 func (c *call) accept(w http.ResponseWriter, r *http.Request) (link.Duplex, error) {
 	if r.ProtoMajor == 1 {
 		return c.acceptHTTP1(w)
@@ -93,8 +93,12 @@ func (c *call) acceptHTTP1(w http.ResponseWriter) (link.Duplex, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	status := "200 Connection established"
+	if c.network == protocol.UDP {
+		status = "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + connectUDP + "\r\nCapsule-Protocol: ?1"
+	}
 	// net/http writes no body length to a CONNECT it does not know the end of; by hand there is none.
-	_, err = fmt.Fprintf(conn, "HTTP/1.1 200 Connection established\r\nFairlead-Call-Id: %s\r\nProxy-Status: %s\r\n\r\n", c.id, c.connected())
+	_, err = fmt.Fprintf(conn, "HTTP/1.1 %s\r\nFairlead-Call-Id: %s\r\nProxy-Status: %s\r\n\r\n", status, c.id, c.connected())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("answering CONNECT: %w", err), conn.Close())
 	}

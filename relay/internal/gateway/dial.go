@@ -11,11 +11,13 @@ import (
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// Dial carries a call of the relay's own to a tcp tunnel: to a directory, say. It is decided, counted and recorded as any other,
+// Dial carries a call of the relay's own to a tcp or udp tunnel: to a directory, say. A udp tunnel's connection carries datagrams. It is
+// decided, counted and recorded as any other,
 // as a caller with the identity as, which the tunnel's callers must let in. The call is over with the connection's Close, and
 // breaks off when ctx ends. The error is a *protocol.Error.
-func (g *Gateway) Dial(ctx context.Context, tunnel protocol.TunnelName, as certs.ID) (net.Conn, error) {
+func (g *Gateway) Dial(ctx context.Context, network protocol.Network, tunnel protocol.TunnelName, as certs.ID) (net.Conn, error) {
 	c := g.begin(ctx, nil, Proof{})
+	c.network = network
 	if err := c.decide(local{tunnel, as}); err != nil {
 		c.ended(err)
 		c.finish()
@@ -30,6 +32,9 @@ func (g *Gateway) Dial(ctx context.Context, tunnel protocol.TunnelName, as certs
 		c.ended(err)
 		conn.end()
 		return nil, err
+	}
+	if network == protocol.UDP {
+		return packets(conn), nil
 	}
 	return conn, nil
 }

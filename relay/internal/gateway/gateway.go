@@ -166,7 +166,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, proof Proof, doo
 		return
 	}
 	defer c.runs()()
-	if c.network == protocol.TCP {
+	if c.network != protocol.HTTP {
 		c.connect(w, r)
 		return
 	}
@@ -256,6 +256,9 @@ func (g *Gateway) begin(ctx context.Context, r *http.Request, proof Proof) *call
 	if r == nil || r.Method == http.MethodConnect {
 		c.network = protocol.TCP
 	}
+	if r != nil && asksForUDP(r) {
+		c.network = protocol.UDP
+	}
 	var forwarded []string
 	if r != nil {
 		forwarded = r.Header["X-Forwarded-For"]
@@ -274,8 +277,8 @@ func (c *call) request(door local) *policy.Request {
 		return q
 	}
 	q.Host, q.Method, q.Header, q.Scheme = c.in.Host, c.in.Method, c.in.Header, scheme(c.in)
-	if c.network == protocol.TCP {
-		q.Proxy = true
+	if c.network != protocol.HTTP {
+		q.Proxy = c.network == protocol.TCP
 		return q
 	}
 	q.Path, q.RawQuery = c.in.URL.EscapedPath(), c.in.URL.RawQuery

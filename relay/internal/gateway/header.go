@@ -56,14 +56,26 @@ func checkUpgrade(r *http.Request) error {
 	switch up := r.Header["Upgrade"]; {
 	case len(up) == 0 && !httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade"):
 	case len(up) == 1 && strings.EqualFold(up[0], "websocket") && r.ProtoMajor == 1:
+	case asksForUDP(r):
 	default:
-		return protocol.Errorf(protocol.UpgradeRefused, "only an upgrade to websocket over HTTP/1.1 is possible")
+		return protocol.Errorf(protocol.UpgradeRefused, "only an upgrade to websocket or connect-udp over HTTP/1.1 is possible")
 	}
 	// Extended CONNECT (RFC 8441, RFC 9220) comes with :protocol instead of a version.
 	if r.Method == http.MethodConnect && !strings.HasPrefix(r.Proto, "HTTP/") {
 		return protocol.Errorf(protocol.UpgradeRefused, "no extended CONNECT is possible")
 	}
 	return nil
+}
+
+// connectUDP is the protocol of UDP flows (RFC 9298 §3.2).
+const connectUDP = "connect-udp"
+
+// asksForUDP reports whether a request is for a UDP flow. Its path, which names a target, counts as little as a CONNECT's port:
+// the host names the tunnel.
+func asksForUDP(r *http.Request) bool {
+	up := r.Header["Upgrade"]
+	return len(up) == 1 && strings.EqualFold(up[0], connectUDP) && r.ProtoMajor == 1 && r.Method == http.MethodGet &&
+		httpguts.HeaderValuesContainsToken(r.Header["Connection"], "upgrade")
 }
 
 // same reports whether a header's name is spelled, whose letters are small, to a backend that maps names to variables

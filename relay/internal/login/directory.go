@@ -217,7 +217,7 @@ func (d *Directory) ask(ctx context.Context, name, password string) (*User, erro
 
 // connect reaches the directory through its tunnel, and has TLS with it.
 func (d *Directory) connect(ctx context.Context) (*ldap.Conn, error) {
-	raw, err := d.dial(ctx, d.cfg.Tunnel)
+	raw, err := d.dial(ctx, protocol.TCP, d.cfg.Tunnel)
 	if err != nil {
 		return nil, fmt.Errorf("reaching it through tunnel %s: %w", d.cfg.Tunnel, err)
 	}

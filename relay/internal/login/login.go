@@ -20,8 +20,9 @@ type User struct {
 	Groups    []string // common names, or distinguished names where the directory gives those
 }
 
-// Dial reaches the server behind a tcp tunnel, as the relay itself. It blocks until the agent has reached it, or ctx ends.
-type Dial func(ctx context.Context, tunnel protocol.TunnelName) (net.Conn, error)
+// Dial reaches the server behind a tcp or udp tunnel, as the relay itself; over udp each Read and Write is a datagram. It blocks until
+// the agent has reached it, or ctx ends.
+type Dial func(ctx context.Context, network protocol.Network, tunnel protocol.TunnelName) (net.Conn, error)
 
 // Errors of a login. What is none of them says that it cannot be judged now.
 var (

@@ -127,7 +127,7 @@ func TestAFileOfSecretsMustBeOne(t *testing.T) {
 
 func TestWhatIsNoLoginNeverReachesTheDirectory(t *testing.T) {
 	asked := 0
-	d, err := NewDirectory(DirectoryConfig{Name: "corp", Tunnel: "ldap", ServerName: "a", Base: "b"}, func(context.Context, protocol.TunnelName) (net.Conn, error) {
+	d, err := NewDirectory(DirectoryConfig{Name: "corp", Tunnel: "ldap", ServerName: "a", Base: "b"}, func(context.Context, protocol.Network, protocol.TunnelName) (net.Conn, error) {
 		asked++
 		return nil, errors.New("no agent")
 	})

@@ -55,17 +55,18 @@ func (t *trial) find() (*tunnel.Tunnel, bool) {
 
 // findOther prefers what the caller may know of.
 func (t *trial) findOther() (*tunnel.Tunnel, bool) {
-	other := protocol.TCP
-	if t.request.Network == protocol.TCP {
-		other = protocol.HTTP
-	}
 	var found *tunnel.Tunnel
-	for _, tun := range t.table.At(other, t.request.Host) {
-		switch caller := t.decision.Principal.Caller; {
-		case tun.AnyCaller, tun.Callers.Match(caller):
-			return tun, true
-		case found == nil || !found.Admits(caller.TrustDomain()):
-			found = tun
+	for _, other := range []protocol.Network{protocol.HTTP, protocol.TCP, protocol.UDP} {
+		if other == t.request.Network {
+			continue
+		}
+		for _, tun := range t.table.At(other, t.request.Host) {
+			switch caller := t.decision.Principal.Caller; {
+			case tun.AnyCaller, tun.Callers.Match(caller):
+				return tun, true
+			case found == nil || !found.Admits(caller.TrustDomain()):
+				found = tun
+			}
 		}
 	}
 	return found, found != nil
@@ -79,6 +80,8 @@ func (t *trial) checkProtocol() *protocol.Error {
 		return nil
 	case protocol.HTTP:
 		return protocol.Errorf(protocol.MethodNotAllowed, "this tunnel takes ordinary HTTP requests, not CONNECT")
+	case protocol.UDP:
+		return protocol.Errorf(protocol.MethodNotAllowed, "this tunnel takes UDP flows only: an upgrade to connect-udp")
 	default:
 		return protocol.Errorf(protocol.MethodNotAllowed, "this tunnel takes CONNECT only")
 	}

@@ -12,7 +12,7 @@ import (
 
 // A Request is what the gate is told of one call. The gate keeps none of it, and changes nothing.
 type Request struct {
-	Network protocol.Network // HTTP for an ordinary request, TCP for a CONNECT
+	Network protocol.Network // HTTP for an ordinary request, TCP for a CONNECT, UDP for an upgrade to connect-udp
 	Host    string           // Host, :authority or the CONNECT target as it came: any case, with or without a port
 	Method  string
 	Scheme  string // by which the caller has come: https, or http at a local door

@@ -17,7 +17,7 @@ import (
 type Tunnel struct {
 	// Name joins the relay's half of the tunnel with the agent's. Key `name`, required, [a-z0-9-]{1,63}.
 	Name protocol.TunnelName
-	// Network is what a call carries. Key `protocol`, required: http or tcp.
+	// Network is what a call carries. Key `protocol`, required: http, tcp or udp.
 	Network protocol.Network
 	// Hosts are the names by which callers reach the tunnel: the Host of a request, the target of a CONNECT without
 	// its port. Key `hosts`, required, at least one; no patterns.
