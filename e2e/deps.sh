@@ -5,7 +5,7 @@ set -euo pipefail
 
 declare -A packages=(
   [gcc]=gcc [git]=git [curl]=curl [nginx]=nginx [psql]=postgresql-client [mosquitto_pub]=mosquitto-clients
-  [mosquitto]=mosquitto [slapd]=slapd [ldapsearch]=ldap-utils [squid]=squid [htpasswd]=apache2-utils
+  [mosquitto]=mosquitto [slapd]=slapd [freeradius]=freeradius [ldapsearch]=ldap-utils [squid]=squid [htpasswd]=apache2-utils
   [nft]=nftables [ip]=iproute2 [ss]=iproute2 [runuser]=util-linux [nsenter]=util-linux [python3]=python3
 )
 PATH=$PATH:/usr/sbin:/sbin

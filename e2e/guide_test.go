@@ -65,7 +65,7 @@ var yamlBlock = regexp.MustCompile("(?s)```yaml\n# (relay|agent)\\.yaml\n(.*?)``
 // file needs in front.
 func TestTheExamplesOfTheGuidesAreGood(t *testing.T) {
 	ids := newIdentities(t)
-	for _, name := range []string{"introspection.secret", "searcher.secret", "totp.secrets"} {
+	for _, name := range []string{"introspection.secret", "searcher.secret", "radius.secret", "totp.secrets"} {
 		ids.secretFile(t, name, "ada JBSWY3DPEHPK3PXP")
 	}
 	if err := os.Rename(ids.file("cloud.pem"), ids.file("ldap-ca.pem")); err != nil {

@@ -32,7 +32,7 @@ type rules struct {
 	authority *behind
 
 	directories map[string]policy.Directory
-	codes       *login.TOTP // nil where the file names none
+	codes       map[string]policy.Codes
 
 	stop context.CancelFunc // set when it runs
 }
@@ -80,9 +80,15 @@ func load(ctx context.Context, path string, dial login.Dial, log *slog.Logger) (
 			return nil, err
 		}
 	}
+	r.codes = make(map[string]policy.Codes)
 	if file.TOTP != "" {
-		if r.codes, err = login.NewTOTP(file.TOTP); err != nil {
+		if r.codes[""], err = login.NewTOTP(file.TOTP); err != nil {
 			return nil, fmt.Errorf("totp: %w", err)
+		}
+	}
+	for _, conf := range file.RADIUS {
+		if r.codes[conf.Name], err = login.NewRADIUS(conf, dial); err != nil {
+			return nil, err
 		}
 	}
 	if file.ServerCertificate != nil {
@@ -102,10 +108,7 @@ type memory struct {
 // decide makes the gate, which judges SVIDs by source and bans.
 func (r *rules) decide(source certs.Source, banned func(certs.Identity) error, m *memory) (err error) {
 	c := policy.Config{Table: r.table, Source: source, Banned: banned, Version: r.version, RequirePQ: r.file.RequirePQ, Tokens: r.tokens, Proofs: &m.proofs,
-		Apps: r.file.Apps, Directories: r.directories, Factors: &m.factors}
-	if r.codes != nil {
-		c.Codes = r.codes
-	}
+		Apps: r.file.Apps, Directories: r.directories, Codes: r.codes, Factors: &m.factors}
 	r.gate, err = policy.New(c)
 	return err
 }
@@ -113,8 +116,13 @@ func (r *rules) decide(source certs.Source, banned func(certs.Identity) error, m
 // adopt takes over what old remembers of codes that were used, so that a reload makes none good again.
 func (r *rules) adopt(old *rules) {
 	r.tokens.Adopt(old.tokens)
-	if r.codes != nil && old.codes != nil && r.file.TOTP == old.file.TOTP {
-		r.codes = old.codes
+	if used := old.codes[""]; used != nil && r.file.TOTP == old.file.TOTP {
+		r.codes[""] = used
+	}
+	for _, conf := range r.file.RADIUS {
+		if slices.Contains(old.file.RADIUS, conf) { // challenges wait there for their answers
+			r.codes[conf.Name] = old.codes[conf.Name]
+		}
 	}
 }
 

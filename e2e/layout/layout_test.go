@@ -79,6 +79,7 @@ var rooms = map[string][]string{
 	"go.yaml.in/yaml":             {"agent/internal/config", "relay/internal/config"},
 	"github.com/go-ldap/ldap":     {"relay/internal/login"},
 	"github.com/pquerna/otp":      {"relay/internal/login"},
+	"layeh.com/radius":            {"relay/internal/login"},
 	"github.com/alecthomas/kong":  {"agent/cmd", "relay/cmd"},
 }
 

@@ -37,6 +37,12 @@ func (r *reader) crossCheck(n node, c *Relay) {
 			n.fault("expected the key totp with a file: users' secrets are there")
 		}
 	}
+	for _, n := range r.servers {
+		if !slices.ContainsFunc(c.RADIUS, func(s login.RADIUSConfig) bool { return s.Name == n.Value }) {
+			n.fault("expected one of the servers of radius")
+		}
+	}
+	r.crossCheckRADIUS(c)
 	for i, d := range c.Directories {
 		if !slices.ContainsFunc(c.Tunnels, func(t *tunnel.Tunnel) bool { return t.Name == d.Tunnel && t.Network == protocol.TCP }) && d.Tunnel != "" {
 			path := fmt.Sprintf("directories[%d].tunnel", i)
@@ -77,6 +83,25 @@ func (r *reader) crossCheck(n node, c *Relay) {
 		}
 		if l := t.Listen; l != nil && !l.As.IsZero() && !t.AnyCaller && len(t.Callers) > 0 && !t.Callers.Match(l.As) {
 			fault("listen.as", "expected an identity that callers lets in")
+		}
+	}
+}
+
+// crossCheckRADIUS finds out what a server is spoken to over: its tunnel says.
+func (r *reader) crossCheckRADIUS(c *Relay) {
+	for i := range c.RADIUS {
+		s, path := &c.RADIUS[i], fmt.Sprintf("radius[%d]", i)
+		at := slices.IndexFunc(c.Tunnels, func(t *tunnel.Tunnel) bool { return t.Name == s.Tunnel })
+		switch {
+		case s.Tunnel == "":
+		case at < 0 || c.Tunnels[at].Network == protocol.HTTP:
+			r.fault(r.lines[path+".tunnel"], path+".tunnel", "expected the name of a tcp or udp tunnel of this file")
+		case c.Tunnels[at].Network == protocol.UDP && s.SecretFile == "":
+			r.fault(r.lines[path], path, "expected secret_file: plain RADIUS has nothing else")
+		case c.Tunnels[at].Network == protocol.TCP && s.ServerName == "":
+			r.fault(r.lines[path], path, "expected server_name: RadSec is RADIUS over TLS")
+		default:
+			s.Network = c.Tunnels[at].Network
 		}
 	}
 }

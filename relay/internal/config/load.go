@@ -50,6 +50,7 @@ type reader struct {
 	issuers   []node // that tunnels name
 	contracts []node // tunnels that apps name
 	logins    []node // directories that tunnels name
+	servers   []node // RADIUS servers that tunnels name
 	codes     []node // where tunnels want a second factor
 }
 

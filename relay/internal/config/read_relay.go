@@ -49,6 +49,7 @@ func (r *reader) relay(n node) *Relay {
 		"trust":              func(n node) { r.trust(n, c) },
 		"tokens":             func(n node) { r.tokens(n, c) },
 		"directories":        func(n node) { r.directories(n, c) },
+		"radius":             func(n node) { r.radius(n, c) },
 		"totp":               r.path(&c.TOTP),
 		"tiers":              func(n node) { r.tiers(n, c) },
 		"trusted_proxies":    count(&c.TrustedProxies, 0, 16),

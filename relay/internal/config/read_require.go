@@ -19,6 +19,9 @@ import (
 // maxNesting bounds all and any within each other.
 const maxNesting = 4
 
+// maxRemember bounds for how long a second factor counts.
+const maxRemember = 30 * 24 * time.Hour
+
 // token reads what stands for a single token, or the word none.
 func (r *reader) token(n node) *tunnel.Require {
 	if n.Kind == yaml.ScalarNode {
@@ -60,13 +63,24 @@ func (r *reader) require(n node, depth int) *tunnel.Require {
 			}, "directory")
 		},
 		"totp": func(n node) {
-			q.TOTP = new(tunnel.TOTPRule)
-			n.mapping(keys{"remember": duration(&q.TOTP.Remember, 0, 30*24*time.Hour)})
+			q.Code = new(tunnel.CodeRule)
+			n.mapping(keys{"remember": duration(&q.Code.Remember, 0, maxRemember)})
 			r.codes = append(r.codes, n)
+		},
+		"radius": func(n node) {
+			q.Code = new(tunnel.CodeRule)
+			n.mapping(keys{
+				"remember": duration(&q.Code.Remember, 0, maxRemember),
+				"server": func(n node) {
+					if parsed(&q.Code.Server, "the name of a RADIUS server", clientID)(n); q.Code.Server != "" {
+						r.servers = append(r.servers, n)
+					}
+				},
+			}, "server")
 		},
 	})
 	if n.Kind == yaml.MappingNode && len(n.Content) != 2 {
-		n.fault("expected one of the keys all, any, app, svid, token, totp and user")
+		n.fault("expected one of the keys all, any, app, radius, svid, token, totp and user")
 	}
 	return q
 }
@@ -141,6 +155,29 @@ func (r *reader) directories(n node, c *Relay) {
 			return
 		}
 		c.Directories = append(c.Directories, d)
+	})
+}
+
+func (r *reader) radius(n node, c *Relay) {
+	n.list(func(_ int, n node) {
+		var s login.RADIUSConfig
+		n.mapping(keys{
+			"name":        parsed(&s.Name, "a name", clientID),
+			"tunnel":      parsed(&s.Tunnel, "a tunnel's name", protocol.ParseTunnelName),
+			"secret_file": r.path(&s.SecretFile),
+			"server_name": parsed(&s.ServerName, "the name in the server's certificate", plain),
+			"ca":          r.path(&s.CA),
+			"cert":        r.path(&s.Cert),
+			"key":         r.path(&s.Key),
+		}, "name", "tunnel")
+		if n.has("cert") != n.has("key") {
+			n.fault("expected cert and key together")
+		}
+		if slices.ContainsFunc(c.RADIUS, func(o login.RADIUSConfig) bool { return o.Name == s.Name }) {
+			n.fault("expected each server once, %s is there already", clip(s.Name))
+			return
+		}
+		c.RADIUS = append(c.RADIUS, s)
 	})
 }
 

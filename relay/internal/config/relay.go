@@ -60,6 +60,8 @@ type Relay struct {
 	Apps authn.Apps
 	// Directories judge users' names and passwords; login.DirectoryConfig says which key does what. Key `directories`, default none.
 	Directories []login.DirectoryConfig
+	// RADIUS are servers that judge second factors; login.RADIUSConfig says which key does what. Key `radius`, default none.
+	RADIUS []login.RADIUSConfig
 	// TOTP is the secret file with users' secrets for second factors: a line `user base32` each, as `fairlead-relay totp` prints
 	// it. Key `totp`, default none.
 	TOTP string

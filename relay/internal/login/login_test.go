@@ -56,37 +56,37 @@ func TestACodeIsGoodOnceAndForItsMoment(t *testing.T) {
 	}
 	secret, now := secretOf(t, uri), time.Now()
 	c, file := newTOTP(t, "# people", "", line, "grace JBSWY3DPEHPK3PXP")
-	if err := c.Check("ada", codeAt(t, secret, now), now); err != nil {
+	if err := c.Check(t.Context(), "ada", codeAt(t, secret, now), "", now); err != nil {
 		t.Error(err)
 	}
-	if err := c.Check("ada", codeAt(t, secret, now), now); !errors.Is(err, ErrUsed) {
+	if err := c.Check(t.Context(), "ada", codeAt(t, secret, now), "", now); !errors.Is(err, ErrUsed) {
 		t.Errorf("again: %v", err)
 	}
-	if err := c.Check("ada", codeAt(t, secret, now.Add(-30*time.Second)), now); !errors.Is(err, ErrUsed) {
+	if err := c.Check(t.Context(), "ada", codeAt(t, secret, now.Add(-30*time.Second)), "", now); !errors.Is(err, ErrUsed) {
 		t.Errorf("the one before: %v", err)
 	}
 	now = now.Add(time.Hour)
-	if err := c.Check("ada", codeAt(t, secret, now.Add(30*time.Second)), now); err != nil {
+	if err := c.Check(t.Context(), "ada", codeAt(t, secret, now.Add(30*time.Second)), "", now); err != nil {
 		t.Errorf("of a clock that is ahead: %v", err)
 	}
 	now = now.Add(time.Hour)
 	for name, code := range map[string]string{"old": codeAt(t, secret, now.Add(-time.Minute)), "of the future": codeAt(t, secret, now.Add(time.Minute)), "empty": "",
 		"long": codeAt(t, secret, now) + "0", "another's": codeAt(t, "JBSWY3DPEHPK3PXP", now)} {
-		if err := c.Check("ada", code, now); !errors.Is(err, ErrRefused) {
+		if err := c.Check(t.Context(), "ada", code, "", now); !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: %v", name, err)
 		}
 		now = now.Add(10 * time.Minute)
 	}
-	if err := c.Check("bob", "123456", now); !errors.Is(err, ErrNoSecret) {
+	if err := c.Check(t.Context(), "bob", "123456", "", now); !errors.Is(err, ErrNoSecret) {
 		t.Errorf("a user without a secret: %v", err)
 	}
-	if err := c.Check("", "123456", now); !errors.Is(err, ErrNoSecret) {
+	if err := c.Check(t.Context(), "", "123456", "", now); !errors.Is(err, ErrNoSecret) {
 		t.Errorf("nobody: %v", err)
 	}
 	if err := os.WriteFile(file, []byte("grace JBSWY3DPEHPK3PXP\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Check("ada", codeAt(t, secret, now), now); !errors.Is(err, ErrNoSecret) {
+	if err := c.Check(t.Context(), "ada", codeAt(t, secret, now), "", now); !errors.Is(err, ErrNoSecret) {
 		t.Errorf("one who was removed: %v", err)
 	}
 }
@@ -95,7 +95,7 @@ func TestCodesCannotBeGuessed(t *testing.T) {
 	c, _ := newTOTP(t, "ada JBSWY3DPEHPK3PXP")
 	now, refused := time.Now(), 0
 	for i := range 1000 {
-		if err := c.Check("ada", fmt.Sprintf("%06d", i), now); errors.Is(err, ErrTooMany) {
+		if err := c.Check(t.Context(), "ada", fmt.Sprintf("%06d", i), "", now); errors.Is(err, ErrTooMany) {
 			refused++
 		}
 	}

@@ -3,6 +3,7 @@ package login
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -96,8 +97,8 @@ func (t *TOTP) secret(user string) (string, error) {
 }
 
 // Check takes a user's code, which is good once, and for a minute and a half at most. The error is ErrRefused, ErrUsed, ErrNoSecret
-// or ErrTooMany, or says that it cannot be judged now.
-func (t *TOTP) Check(user, code string, now time.Time) error {
+// or ErrTooMany, or says that it cannot be judged now. There are no challenges.
+func (t *TOTP) Check(_ context.Context, user, code, _ string, now time.Time) error {
 	secret, err := t.secret(user)
 	if err != nil {
 		return err

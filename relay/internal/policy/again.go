@@ -70,9 +70,9 @@ func (t *trial) stands(r *tunnel.Require) *refusal {
 			return &refusal{Error: protocol.Errorf(protocol.CredentialsMissing, "a user's name and password are expected, by Basic"), rule: RuleUser}
 		}
 		return checkGroups(r.User, p.Login)
-	case r.TOTP != nil:
+	case r.Code != nil:
 		if !p.Second {
-			return &refusal{Error: protocol.Errorf(protocol.MFARequired, "this tunnel wants a second factor"), rule: RuleTOTP}
+			return &refusal{Error: protocol.Errorf(protocol.MFARequired, "this tunnel wants a second factor"), rule: RuleCode}
 		}
 		return nil
 	}

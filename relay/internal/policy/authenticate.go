@@ -48,8 +48,8 @@ func (t *trial) prove(ctx context.Context, r *tunnel.Require) *refusal {
 		return t.proveApp()
 	case r.User != nil:
 		return t.proveUser(ctx, r.User)
-	case r.TOTP != nil:
-		return t.proveCode(r.TOTP)
+	case r.Code != nil:
+		return t.proveCode(ctx, r.Code)
 	case r.SVID:
 		return t.proveSVID()
 	}

@@ -21,27 +21,27 @@ type Decision struct {
 
 // What decides, in the order in which the gate asks. Each but RuleDefault can deny; the last two can allow.
 const (
-	RuleRequest     = "request"      // the request's form, or that the relay goes away: from before the gate is asked
-	RuleSVID        = "svid"         // the caller's SVID: none, bad, or not to be judged now
-	RulePath        = "path"         // the path can be read in two ways
-	RuleTunnel      = "tunnel"       // there is no such tunnel
-	RuleTrustDomain = "trust_domain" // no rule of the tunnel names the caller's trust domain
-	RuleCallers     = "callers"      // the tunnel's callers
-	RuleProtocol    = "protocol"     // the tunnel carries another protocol
-	RuleToken       = "token"        // what a token must be
-	RuleScopes      = "scopes"       // its scopes
-	RuleClaims      = "claims"       // its claims: roles and groups
-	RuleStepUp      = "step_up"      // how strong a login it is of
-	RuleUser        = "user"         // the user's password and groups
-	RuleTOTP        = "totp"         // the code of the user's second factor
-	RuleApp         = "app"          // the client's secret and contract
-	RuleSources     = "sources"      // the networks that it may be called from
-	RuleAllow       = "allow"        // its expression
-	RuleLimits      = "limits"       // how often, and how many at once
-	RuleDefault     = "default"      // nothing denied, and the tunnel has no expression
+	RuleRequest     = "request"       // the request's form, or that the relay goes away: from before the gate is asked
+	RuleSVID        = "svid"          // the caller's SVID: none, bad, or not to be judged now
+	RulePath        = "path"          // the path can be read in two ways
+	RuleTunnel      = "tunnel"        // there is no such tunnel
+	RuleTrustDomain = "trust_domain"  // no rule of the tunnel names the caller's trust domain
+	RuleCallers     = "callers"       // the tunnel's callers
+	RuleProtocol    = "protocol"      // the tunnel carries another protocol
+	RuleToken       = "token"         // what a token must be
+	RuleScopes      = "scopes"        // its scopes
+	RuleClaims      = "claims"        // its claims: roles and groups
+	RuleStepUp      = "step_up"       // how strong a login it is of
+	RuleUser        = "user"          // the user's password and groups
+	RuleCode        = "second_factor" // the code of the user's second factor
+	RuleApp         = "app"           // the client's secret and contract
+	RuleSources     = "sources"       // the networks that it may be called from
+	RuleAllow       = "allow"         // its expression
+	RuleLimits      = "limits"        // how often, and how many at once
+	RuleDefault     = "default"       // nothing denied, and the tunnel has no expression
 )
 
 // Order is what decides, in the order in which it is asked. Where a tunnel wants several proofs their rules come as the file has
 // them.
 var Order = []string{RuleRequest, RuleSVID, RulePath, RuleTunnel, RuleTrustDomain, RuleCallers, RuleProtocol, RuleSources, RuleToken, RuleScopes,
-	RuleClaims, RuleStepUp, RuleApp, RuleUser, RuleTOTP, RuleAllow, RuleDefault, RuleLimits}
+	RuleClaims, RuleStepUp, RuleApp, RuleUser, RuleCode, RuleAllow, RuleDefault, RuleLimits}

@@ -39,10 +39,11 @@ type Config struct {
 	Tokens    Tokens     // may be nil where no tunnel wants a token
 	Proofs    Proofs     // remembers what was taken, and so outlives the Gate; nil: no token that is bound by DPoP is taken
 	Apps      authn.Apps // by client id
-	// Directories are by name; those that a tunnel names must be there. Codes may be nil where no tunnel wants one. Factors remembers
+	// Directories are by name; those that a tunnel names must be there. Codes are by the name of a RADIUS server, those of the file
+	// `totp` by "". Factors remembers
 	// who has shown one, and so outlives the Gate.
 	Directories map[string]Directory
-	Codes       Codes
+	Codes       map[string]Codes
 	Factors     *login.Remembered
 	Now         func() time.Time // default time.Now
 	Version     string           // of the configuration, for whoever reads decisions
@@ -59,7 +60,7 @@ type Gate struct {
 	proofs      Proofs
 	apps        authn.Apps
 	directories map[string]Directory
-	codes       Codes
+	codes       map[string]Codes
 	factors     *login.Remembered
 	now         func() time.Time
 	version     string
@@ -90,8 +91,8 @@ func New(c Config) (*Gate, error) {
 			if need.User != nil && c.Directories[need.User.Directory] == nil {
 				faults = append(faults, fmt.Errorf("tunnel %s: a user of directory %s is wanted, and there is none of that name", t.Name, need.User.Directory))
 			}
-			if need.TOTP != nil && c.Codes == nil {
-				faults = append(faults, fmt.Errorf("tunnel %s: a second factor is wanted, and nothing checks codes", t.Name))
+			if need.Code != nil && c.Codes[need.Code.Server] == nil {
+				faults = append(faults, fmt.Errorf("tunnel %s: a second factor is wanted, and nothing of the name %q checks codes", t.Name, need.Code.Server))
 			}
 		}
 		if t.Allow == "" {

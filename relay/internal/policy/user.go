@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -18,9 +19,10 @@ type Directory interface {
 	Login(ctx context.Context, name, password string) (*login.User, error)
 }
 
-// Codes judges the codes of a second factor: *login.TOTP, whose errors these are.
+// Codes judges the codes of a second factor: *login.TOTP or *login.RADIUS, whose errors these are. state names the challenge that a
+// code answers, "" for none.
 type Codes interface {
-	Check(user, code string, now time.Time) error
+	Check(ctx context.Context, user, code, state string, now time.Time) error
 }
 
 // proveUser wants a name and a password that the directory takes, by Basic.
@@ -80,20 +82,23 @@ func checkGroups(rule *tunnel.UserRule, user *login.User) *refusal {
 	return &refusal{Error: protocol.Errorf(protocol.Denied, "this tunnel wants a user of group %s", strings.Join(rule.Groups, " or ")), rule: RuleUser, shown: true}
 }
 
-// headerOTP is where a caller shows the code of its second factor.
-const headerOTP = "Fairlead-Otp"
+// Where a caller shows the code of its second factor, and, where it answers a challenge, which.
+const (
+	headerOTP      = "Fairlead-Otp"
+	headerOTPState = "Fairlead-Otp-State"
+)
 
 // otp is the challenge of whoever wants a code.
 var otp = []string{`OTP realm="fairlead", header="` + headerOTP + `"`}
 
 // proveCode wants the code of the user's second factor, unless one was shown of late. The user was proved before: by a token, or
 // by a password.
-func (t *trial) proveCode(rule *tunnel.TOTPRule) *refusal {
-	no := &refusal{rule: RuleTOTP, challenge: otp}
+func (t *trial) proveCode(ctx context.Context, rule *tunnel.CodeRule) *refusal {
+	no := &refusal{rule: RuleCode, challenge: otp}
 	p := &t.decision.Principal
 	user := p.User()
 	codes := t.request.Header[headerOTP]
-	who := strings.Join([]string{p.Issuer(), user, p.Caller.String(), p.AppID()}, "\x00")
+	who := strings.Join([]string{rule.Server, p.Issuer(), user, p.Caller.String(), p.AppID()}, "\x00")
 	switch {
 	case user == "":
 		no.Error, no.challenge = protocol.Errorf(protocol.MFARequired, "this tunnel wants a second factor, and for that a user"), nil
@@ -106,7 +111,14 @@ func (t *trial) proveCode(rule *tunnel.TOTPRule) *refusal {
 		return no
 	}
 	no.shown = true
-	switch err := t.codes.Check(user, codes[0], t.now); {
+	state := strings.Join(t.request.Header[headerOTPState], ",")
+	err := t.codes[rule.Server].Check(ctx, user, codes[0], state, t.now)
+	if c, ok := errors.AsType[*login.Challenge](err); ok {
+		no.Error = protocol.Errorf(protocol.MFARequired, "%s", c.Message)
+		no.challenge = []string{fmt.Sprintf(`OTP realm="fairlead", header=%q, state=%q, message=%q`, headerOTP, c.State, quotable(c.Message))}
+		return no
+	}
+	switch {
 	case errors.Is(err, login.ErrRefused), errors.Is(err, login.ErrUsed):
 		no.Error = protocol.Errorf(protocol.MFARequired, "the code is refused: %s", reason(err)).WithCause(err)
 	case errors.Is(err, login.ErrNoSecret):
@@ -123,6 +135,16 @@ func (t *trial) proveCode(rule *tunnel.TOTPRule) *refusal {
 		return nil
 	}
 	return no
+}
+
+// quotable is a text as a quoted-string can carry it.
+func quotable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, s[:min(len(s), 256)])
 }
 
 func reason(err error) string {

@@ -14,7 +14,7 @@ type Require struct {
 	Token *TokenRule
 	App   *AppRule
 	User  *UserRule
-	TOTP  *TOTPRule
+	Code  *CodeRule
 }
 
 // WantToken is a Require of one token.
@@ -78,9 +78,11 @@ type UserRule struct {
 	Groups []string
 }
 
-// A TOTPRule wants a code of the user's second factor (RFC 6238), for which the file `totp` has a secret. It stands behind what
-// proves the user: a token or a user. Keys of `totp`.
-type TOTPRule struct {
+// A CodeRule wants a code of the user's second factor. It stands behind what proves the user: a token or a user. Keys of `totp`, and
+// of `radius`.
+type CodeRule struct {
+	// Server is one of radius[], which judges the code; "" is the file `totp` (RFC 6238). Key `server` of `radius`.
+	Server string
 	// Remember is for how long calls of the same user, caller and app need no other code. Key `remember`, default 0: each call
 	// needs one of its own.
 	Remember time.Duration
