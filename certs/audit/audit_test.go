@@ -200,7 +200,7 @@ func TestAFullDiskLeavesNoPartOfALine(t *testing.T) {
 			t.Error("no error")
 		}
 	}
-	if _, err := whole.WriteAt([]byte(`{"seq":4,`), l.size); err != nil { // the part that fitted
+	if _, err := whole.WriteAt([]byte(`{"seq":4,`+strings.Repeat("x", 5_000)), l.size); err != nil { // the part that fitted
 		t.Fatal(err)
 	}
 	l.file = whole

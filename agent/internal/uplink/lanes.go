@@ -108,6 +108,9 @@ func (e *end) dialLane(ctx context.Context) (*lane, error) {
 	l := &lane{conn: conn, info: info}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	if l.peer, err = certs.Verify(e.u.cfg.Source, info.TLS.PeerCertificates, x509.ExtKeyUsageServerAuth, time.Now()); err == nil {
+		err = e.u.checkBans([]certs.Identity{l.peer}) // before a Hello, by which it would count on us
+	}
+	if err == nil {
 		hello := e.u.cfg.Hello()
 		hello.Slot = e.slot
 		if l.welcome, err = control.Greet(conn, hello); err == nil {

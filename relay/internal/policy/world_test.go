@@ -25,6 +25,8 @@ type world struct {
 	idp, idpB            *certstest.Issuer
 	tokens               *bearer.Verifier
 	apps                 authn.Apps
+	directories          map[string]Directory
+	codes                map[string]Codes
 	table                *tunnel.Table
 	gate                 *Gate
 }
@@ -79,7 +81,7 @@ func (w *world) serve(tunnels ...*tunnel.Tunnel) {
 	if w.table, err = tunnel.NewTable(tunnels); err != nil {
 		w.tb.Fatal(err)
 	}
-	if w.gate, err = New(Config{Table: w.table, Source: w.source, Tokens: w.tokens, Proofs: new(bearer.Proofs), Apps: w.apps}); err != nil {
+	if w.gate, err = New(Config{Table: w.table, Source: w.source, Tokens: w.tokens, Proofs: new(bearer.Proofs), Apps: w.apps, Directories: w.directories, Codes: w.codes}); err != nil {
 		w.tb.Fatal(err)
 	}
 }
