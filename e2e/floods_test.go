@@ -111,7 +111,7 @@ func TestFloodsOnOneConnectionLeaveTheOthersAlone(t *testing.T) {
 	}{
 		"rapid resets": {20_000, false, func(f *flooder) func(int) error {
 			return func(i int) error {
-				id := uint32(2*i + 1) //nolint:gosec // small
+				id := uint32(2*i + 1)
 				return errors.Join(f.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: f.block(), EndHeaders: true, EndStream: true}),
 					f.framer.WriteRSTStream(id, http2.ErrCodeCancel))
 			}
@@ -149,7 +149,7 @@ func TestFloodsOnOneConnectionLeaveTheOthersAlone(t *testing.T) {
 				for range 300 {
 					cookies = append(cookies, "cookie", "a=b")
 				}
-				return f.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: f.block(cookies...), EndHeaders: true, EndStream: true}) //nolint:gosec // small
+				return f.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: f.block(cookies...), EndHeaders: true, EndStream: true})
 			}
 		}},
 		"windows of nothing": {5_000, false, func(f *flooder) func(int) error {
@@ -159,7 +159,7 @@ func TestFloodsOnOneConnectionLeaveTheOthersAlone(t *testing.T) {
 						return err
 					}
 				}
-				return f.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: f.block("authorization", "Bearer x"), EndHeaders: true, EndStream: true}) //nolint:gosec // small
+				return f.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: uint32(2*i + 1), BlockFragment: f.block("authorization", "Bearer x"), EndHeaders: true, EndStream: true})
 			}
 		}},
 	} {

@@ -256,6 +256,7 @@ func TestAFullDiskStopsWhatMustBeRecorded(t *testing.T) {
 }
 
 func TestAQuotaIsToldAndARetryThatWaitsPasses(t *testing.T) {
+	t.Parallel()
 	api := servers.StartOrders(t, new(servers.Loopback))
 	orders := ordersTunnel(api)
 	orders.relay += "\nlimits: {rate: 1, burst: 2, per: user}"

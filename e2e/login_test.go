@@ -27,6 +27,7 @@ func login(tunnel, name, password, code string) call {
 }
 
 func TestUsersOfADirectoryInTheDataCentreLogInThroughItsOwnTunnel(t *testing.T) {
+	t.Parallel()
 	d, api := servers.StartSlapd(t, new(servers.Loopback)), servers.StartOrders(t, new(servers.Loopback))
 	directory := func(name, tls string) string {
 		return fmt.Sprintf(`  - {name: %s, tunnel: directory-%s, tls: %s, server_name: %s, ca: %s, base: 'ou=people,%s', bind_dn: '%s', password_file: searcher.secret,

@@ -12,6 +12,7 @@ import (
 )
 
 func TestTokensOfARealProviderAreTakenByDiscoveryAndByIntrospection(t *testing.T) {
+	t.Parallel()
 	api := servers.StartOrders(t, new(servers.Loopback))
 	jwts, opaques := servers.StartOIDC(t), servers.StartOIDC(t)
 	discovered, asked := ordersTunnel(api), ordersTunnel(api)

@@ -41,7 +41,7 @@ func memory(t *testing.T, pid int) []byte {
 			continue
 		}
 		b := make([]byte, to-from)
-		n, err := mem.ReadAt(b, int64(from)) //nolint:gosec // of what is writable, in the lower half
+		n, err := mem.ReadAt(b, int64(from))
 		if err != nil && !errors.Is(err, io.EOF) && n == 0 {
 			continue // a guard page
 		}

@@ -15,6 +15,7 @@ import (
 var otpState = regexp.MustCompile(`state="([A-Z2-7]+)"`)
 
 func TestASecondFactorIsJudgedByARADIUSServerInTheDataCentre(t *testing.T) {
+	t.Parallel()
 	f, api := servers.StartFreeRADIUS(t, new(servers.Loopback)), servers.StartOrders(t, new(servers.Loopback))
 	toRADIUS := func(name, protocol, backend string) tunnel {
 		return tunnel{name: "radius-" + name, protocol: protocol, backend: backend, callers: "[spiffe://cloud.example/relay/*]", token: "none"}

@@ -51,7 +51,7 @@ func TestDatagramsCrossInFlowsOfTheirOwn(t *testing.T) {
 	var clients sync.WaitGroup
 	for c := range 5 {
 		clients.Go(func() {
-			conn, err := net.Dial("udp4", address.String()) //nolint:noctx // a socket's making waits for nothing
+			conn, err := net.Dial("udp4", address.String())
 			if err != nil {
 				t.Error(err)
 				return

@@ -44,7 +44,7 @@ func ReadDatagram(r *bufio.Reader, p []byte) (int, error) {
 			if length > maxSkipped {
 				return 0, malformed("a capsule of %d bytes, at most %d are expected", length, maxSkipped)
 			}
-			if _, err := r.Discard(int(length)); err != nil { //nolint:gosec // bounded above
+			if _, err := r.Discard(int(length)); err != nil {
 				return 0, within(err)
 			}
 			continue
@@ -52,7 +52,7 @@ func ReadDatagram(r *bufio.Reader, p []byte) (int, error) {
 		if length > maxCapsule {
 			return 0, malformed("a datagram of %d bytes, at most %d are expected", length, maxCapsule)
 		}
-		n, ours, err := readPayloadOf(r, int(length), p) //nolint:gosec // bounded above
+		n, ours, err := readPayloadOf(r, int(length), p)
 		if err != nil || ours {
 			return n, err
 		}

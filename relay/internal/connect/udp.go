@@ -25,7 +25,7 @@ const (
 func ServeUDP(ctx context.Context, pc *net.UDPConn, cfg Config) error {
 	cfg.TLS = cfg.TLS.Clone()
 	cfg.TLS.NextProtos = []string{"http/1.1"}
-	stop := context.AfterFunc(ctx, func() { pc.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = pc.Close() })
 	defer stop()
 	s := &senders{flows: make(map[netip.AddrPort]*flow)}
 	var running sync.WaitGroup

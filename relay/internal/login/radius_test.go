@@ -3,7 +3,7 @@ package login
 import (
 	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // it is what RADIUS has
+	"crypto/md5"
 	"errors"
 	"net"
 	"strings"
