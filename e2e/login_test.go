@@ -14,6 +14,7 @@ import (
 
 	"github.com/pquerna/otp/totp"
 
+	"github.com/fairlead/fairlead/e2e/lab"
 	"github.com/fairlead/fairlead/e2e/servers"
 )
 
@@ -27,8 +28,8 @@ func login(tunnel, name, password, code string) call {
 }
 
 func TestUsersOfADirectoryInTheDataCentreLogInThroughItsOwnTunnel(t *testing.T) {
-	t.Parallel()
-	d, api := servers.StartSlapd(t, new(servers.Loopback)), servers.StartOrders(t, new(servers.Loopback))
+	l := lab.New(t, lab.Options{})
+	d, api := servers.StartSlapd(t, l.Host("dc")), servers.StartOrders(t, l.Host("dc"))
 	directory := func(name, tls string) string {
 		return fmt.Sprintf(`  - {name: %s, tunnel: directory-%s, tls: %s, server_name: %s, ca: %s, base: 'ou=people,%s', bind_dn: '%s', password_file: searcher.secret,
      groups: {base: 'ou=groups,%s'}, cache: 1s}
@@ -43,8 +44,10 @@ func TestUsersOfADirectoryInTheDataCentreLogInThroughItsOwnTunnel(t *testing.T) 
 		u.agent += "\nidentify: {headers: true}"
 		return u
 	}
-	s := newSite(t, options{relay: "totp: totp.secrets\naudit: {file: relay.jsonl}\ndirectories:\n" + directory("corp", "ldaps") + directory("start", "starttls") +
-		strings.Replace(directory("wrong", "ldaps"), servers.SlapdServerName, "elsewhere.example", 1)},
+	o := labSite(l)
+	o.relay = "totp: totp.secrets\naudit: {file: relay.jsonl}\ndirectories:\n" + directory("corp", "ldaps") + directory("start", "starttls") +
+		strings.Replace(directory("wrong", "ldaps"), servers.SlapdServerName, "elsewhere.example", 1)
+	s := newSite(t, o,
 		ldap("corp", d.TLS.String()), ldap("start", d.Addr.String()), ldap("wrong", d.TLS.String()),
 		orders("orders", "{user: {directory: corp}}"), orders("clerks", "{user: {directory: start, groups: [clerks]}}"),
 		orders("mistaken", "{user: {directory: wrong}}"), orders("strong", "{all: [{user: {directory: corp}}, {totp: {remember: 3s}}]}"))
@@ -59,7 +62,7 @@ func TestUsersOfADirectoryInTheDataCentreLogInThroughItsOwnTunnel(t *testing.T) 
 	}
 	s.secretFile(t, "totp.secrets", line)
 	s.start(t)
-	c := s.caller(t, nil, "", h2)
+	c := s.caller(t, l.Host("caller"), "", h2)
 
 	ada := func(tunnel string) call { return login(tunnel, "ada", servers.SlapdAdaPassword, "") }
 	good := c.must(t, 200, ada("orders"))

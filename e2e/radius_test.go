@@ -9,14 +9,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fairlead/fairlead/e2e/lab"
 	"github.com/fairlead/fairlead/e2e/servers"
 )
 
 var otpState = regexp.MustCompile(`state="([A-Z2-7]+)"`)
 
 func TestASecondFactorIsJudgedByARADIUSServerInTheDataCentre(t *testing.T) {
-	t.Parallel()
-	f, api := servers.StartFreeRADIUS(t, new(servers.Loopback)), servers.StartOrders(t, new(servers.Loopback))
+	l := lab.New(t, lab.Options{})
+	f, api := servers.StartFreeRADIUS(t, l.Host("dc")), servers.StartOrders(t, l.Host("dc"))
 	toRADIUS := func(name, protocol, backend string) tunnel {
 		return tunnel{name: "radius-" + name, protocol: protocol, backend: backend, callers: "[spiffe://cloud.example/relay/*]", token: "none"}
 	}
@@ -30,8 +31,10 @@ func TestASecondFactorIsJudgedByARADIUSServerInTheDataCentre(t *testing.T) {
 		return fmt.Sprintf("  - {name: %s, tunnel: radius-%s, %s}\n", name, name, more)
 	}
 	radsec := fmt.Sprintf("server_name: %s, ca: %s, cert: %s, key: %s", servers.RADIUSServerName, f.CA, f.Cert, f.Key)
-	s := newSite(t, options{relay: "audit: {file: relay.jsonl}\nradius:\n" + server("tls", radsec) + server("udp", "secret_file: radius.secret") +
-		server("bad", "secret_file: bad.secret") + server("anon", fmt.Sprintf("server_name: %s, ca: %s", servers.RADIUSServerName, f.CA))},
+	o := labSite(l)
+	o.relay = "audit: {file: relay.jsonl}\nradius:\n" + server("tls", radsec) + server("udp", "secret_file: radius.secret") +
+		server("bad", "secret_file: bad.secret") + server("anon", fmt.Sprintf("server_name: %s, ca: %s", servers.RADIUSServerName, f.CA))
+	s := newSite(t, o,
 		toRADIUS("tls", "tcp", "tcp://"+f.TLS.String()), toRADIUS("udp", "udp", "udp://"+f.UDP.String()),
 		toRADIUS("bad", "udp", "udp://"+f.UDP.String()), toRADIUS("anon", "tcp", "tcp://"+f.TLS.String()),
 		orders("tls"), orders("udp"), orders("bad"), orders("anon"))
@@ -39,7 +42,7 @@ func TestASecondFactorIsJudgedByARADIUSServerInTheDataCentre(t *testing.T) {
 	s.secretFile(t, "bad.secret", "another secret")
 	s.secret(servers.RADIUSAdaCode, servers.RADIUSGraceFirst, servers.RADIUSGraceNext)
 	s.start(t)
-	c := s.caller(t, nil, billingID, h2)
+	c := s.caller(t, l.Host("caller"), billingID, h2)
 	ask := func(tunnel, user, code, state string) call {
 		h := http.Header{}
 		if code != "" {
