@@ -3,12 +3,14 @@ package route
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/fairlead/fairlead/certs"
 	"github.com/fairlead/fairlead/protocol"
+	"github.com/fairlead/fairlead/protocol/link"
 	"github.com/fairlead/fairlead/relay/internal/registry"
 )
 
@@ -93,9 +95,14 @@ func (s *search) waits(agents []choice) bool {
 		slices.ContainsFunc(agents, func(c choice) bool { return c.best.Full() })
 }
 
-// failed takes in why the call failed on l.
+// failed takes in why the call failed on l, the link that next has returned last.
 func (s *search) failed(l *registry.Link, fault *protocol.Error) {
 	s.last = fault
+	if l.Transport == registry.Lane && errors.Is(fault, link.ErrStreamLimit) && s.waited < laneWait {
+		s.tried = s.tried[:len(s.tried)-1] // another call was quicker to the lane: the next free one is as good
+		s.waited += lanePoll               // so that it ends
+		return
+	}
 	switch fault.Code {
 	case protocol.StreamLimit, protocol.LinkLost, protocol.Draining: // that link's own trouble
 	default:

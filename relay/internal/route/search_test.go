@@ -37,13 +37,14 @@ type lanes struct {
 	link.Session
 	all  int
 	free atomic.Int32
+	lost atomic.Int32 // how many more times another call is quicker to the free lane
 }
 
 func (s *lanes) Info() link.Info        { return link.Info{Transport: registry.Lane} }
 func (s *lanes) Free() int              { return int(s.free.Load()) }
 func (s *lanes) Lanes() (all, busy int) { return s.all, s.all - s.Free() }
 func (s *lanes) Open(ctx context.Context) (link.Stream, error) {
-	if s.Free() == 0 {
+	if s.Free() == 0 || s.lost.Add(-1) >= 0 {
 		return nil, link.ErrStreamLimit
 	}
 	return s.Session.Open(ctx)
@@ -77,6 +78,20 @@ func TestCallWaitsForALaneWhereTheAgentHasNothingElse(t *testing.T) {
 	if _, _, err := r.Open(ctx, openTCP(), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v; expected the end of the caller's patience", err)
 	}
+}
+
+func TestCallThatLosesTheRaceForALaneWaitsForAnother(t *testing.T) {
+	r := newRig(t)
+	r.start(routetest.Options{Wrap: func(s link.Session) link.Session {
+		l := withLanes(2, 1)(s).(*lanes)
+		l.lost.Store(2 * maxTries)
+		return l
+	}}, accepts)
+	s, _, err := r.Open(t.Context(), openTCP(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = s.Close()
 }
 
 // accepts serves a call until the relay lets go of it.
