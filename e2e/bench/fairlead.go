@@ -15,6 +15,7 @@ type fairlead struct {
 	name      string
 	transport string // of the agent
 	noLanes   bool
+	audited   bool // with an audit, and a quota for the web: everything that a call can be asked for and is remembered of
 	asks      bool // the sockets may ask for a congestion control of their own; else they take the hosts'
 	doors     int  // raw doors, each of which takes 1,024 connections at most
 }
@@ -90,6 +91,12 @@ limits: {streams_per_session: 20000, sessions_per_agent: 10000, unproved: 10000,
 	if !f.asks && s.knows("relay", asSystem) {
 		b.WriteString(asSystem + "\n")
 	}
+	web := []string{"token: {issuer: " + issuer + ", scopes: [bench.read]}",
+		`allow: request.method == "GET" && request.path.startsWith("/") && "bench.read" in token.scopes && caller.trust_domain == "cloud.example"`}
+	if f.audited {
+		fmt.Fprintf(&b, "audit: {file: %s-audit.jsonl}\n", slug(f.name))
+		web = append(web, "limits: {rate: 1000000, burst: 1000000, quota: {calls: 1000000000, per: 24h}}")
+	}
 	b.WriteString("tunnels:\n")
 	tunnel := func(name, protocol, door string, more ...string) {
 		lines := append([]string{"name: " + name, "protocol: " + protocol, "hosts: [" + name + ".dc1.example]",
@@ -101,8 +108,7 @@ limits: {streams_per_session: 20000, sessions_per_agent: 10000, unproved: 10000,
 		tunnel(fmt.Sprintf("raw%d", i), "tcp", door, "token: none")
 	}
 	tunnel("open", "http", v.open, "token: none")
-	tunnel("web", "http", v.web, "token: {issuer: "+issuer+", scopes: [bench.read]}",
-		`allow: request.method == "GET" && request.path.startsWith("/") && "bench.read" in token.scopes && caller.trust_domain == "cloud.example"`)
+	tunnel("web", "http", v.web, web...)
 	return b.String()
 }
 

@@ -21,8 +21,8 @@ const (
 	webHost    = "web.dc1.example"
 )
 
-// http measures requests of 1 KiB on kept connections: with SVID, token, scopes and expression, and with all of these
-// left out that can be.
+// http measures requests of 1 KiB on kept connections: with SVID, token, scopes and expression, with a quota and an audit
+// beside these, and with all left out that can be.
 func (b *bench) http(on *stage) {
 	s := b.newSite(on, lab.Options{Path: lab.Fast})
 	variants := append([]*variant{s.direct(), s.pair()}, s.fairleads(1)...)
@@ -36,8 +36,10 @@ func (b *bench) http(on *stage) {
 	} else {
 		b.results.note("the HTTP client is Go's net/http, as wrk is not installed (make bench-deps)")
 	}
-	s.interleave(b.reps, "http", webCase, slices.Insert(variants, 3, &open), get) // beside the one that it is compared with
+	whole := s.fairlead(fairlead{name: overAudit, transport: "tcp", audited: true, doors: 1})
+	s.interleave(b.reps, "http", webCase, slices.Insert(variants, 3, &open, whole), get) // beside those that they are compared with
 	b.price(lanes.name, open.name)
+	b.price(whole.name, open.name)
 }
 
 // price works out what the gate costs a call: the difference in each round, as the rounds differ more.

@@ -39,7 +39,7 @@ func targets() []target {
 	}
 	add("conn", "8 at a time", overLanes, callRate, "pair", 0, 4.5)
 	add("http", webCase, overLanes, callRate, "pair", 0, 0.7)
-	add("http", "the price of the gate", overLanes, gateCPU, "", 25, 0)
+	add("http", "the price of the gate", overAudit, gateCPU, "", 25, 0)
 	for _, loss := range losses {
 		add("longlink", longCase(loss, 8), overLanes, throughput, "direct", 0, 0.95)
 	}

@@ -38,6 +38,7 @@ const (
 	overLanes = "fairlead lanes"
 	overYamux = "fairlead yamux"
 	overQUIC  = "fairlead quic"
+	overAudit = "fairlead lanes, audit"
 	overBBR   = "fairlead lanes, BBR"
 )
 
