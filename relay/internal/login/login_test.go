@@ -18,7 +18,7 @@ import (
 )
 
 // secretOf is what an authenticator app reads of a URI.
-func secretOf(t *testing.T, uri string) string {
+func secretOf(t testing.TB, uri string) string {
 	t.Helper()
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != "otpauth" || u.Host != "totp" {
@@ -27,7 +27,7 @@ func secretOf(t *testing.T, uri string) string {
 	return u.Query().Get("secret")
 }
 
-func codeAt(t *testing.T, secret string, at time.Time) string {
+func codeAt(t testing.TB, secret string, at time.Time) string {
 	t.Helper()
 	code, err := totp.GenerateCode(secret, at)
 	if err != nil {
@@ -36,7 +36,7 @@ func codeAt(t *testing.T, secret string, at time.Time) string {
 	return code
 }
 
-func newTOTP(t *testing.T, lines ...string) (*TOTP, string) {
+func newTOTP(t testing.TB, lines ...string) (*TOTP, string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "totp")
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
