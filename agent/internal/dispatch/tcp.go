@@ -21,22 +21,38 @@ func (c *call) serveTCP(ctx context.Context) {
 	}
 	conn, err := c.tunnel.backend.Dial(dialCtx, preamble)
 	cancel()
-	c.report.Wait = time.Since(c.started)
-	if err != nil {
-		c.refuse(protocol.AsError(err))
+	if !c.connected(err) {
 		return
 	}
 	defer conn.Close()
-	if err := c.answer(&protocol.Opened{}, link.Stream.Write); err != nil {
-		c.stream.Reset(uint16(protocol.LinkLost))
-		c.failed(peerError(err))
+	if !c.opened() {
 		return
 	}
-	c.report.Sent = true
 	c.report.In, c.report.Out, err = link.Splice(ctx, c.stream, conn)
 	if err != nil {
 		c.failed(spliceError(err))
 	}
+}
+
+// connected refuses the call where the backend could not be reached, and reports whether it could.
+func (c *call) connected(err error) bool {
+	c.report.Wait = time.Since(c.started)
+	if err != nil {
+		c.refuse(protocol.AsError(err))
+	}
+	return err == nil
+}
+
+// opened tells the relay that the call has begun, and reports whether it still could be told.
+func (c *call) opened() bool {
+	err := c.answer(&protocol.Opened{}, link.Stream.Write)
+	if err != nil {
+		c.stream.Reset(uint16(protocol.LinkLost))
+		c.failed(peerError(err))
+		return false
+	}
+	c.report.Sent = true
+	return true
 }
 
 // spliceError tells who broke a TCP call off: the peer, the link, or else the backend.

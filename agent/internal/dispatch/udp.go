@@ -20,18 +20,13 @@ import (
 // ends it, or when nothing has moved for the tunnel's idle time: a datagram has no end.
 func (c *call) serveUDP(ctx context.Context) {
 	conn, err := c.tunnel.backend.DialUDP(ctx)
-	c.report.Wait = time.Since(c.started)
-	if err != nil {
-		c.refuse(protocol.AsError(err))
+	if !c.connected(err) {
 		return
 	}
 	defer conn.Close()
-	if err := c.answer(&protocol.Opened{}, link.Stream.Write); err != nil {
-		c.stream.Reset(uint16(protocol.LinkLost))
-		c.failed(peerError(err))
+	if !c.opened() {
 		return
 	}
-	c.report.Sent = true
 	f := &flow{stream: c.stream, conn: conn, idle: c.tunnel.cfg.Timeouts.Idle, began: time.Now()}
 	stop := context.AfterFunc(ctx, f.wake)
 	defer stop()

@@ -11,10 +11,9 @@ import (
 	"github.com/fairlead/fairlead/protocol/link"
 )
 
-// Dial carries a call of the relay's own to a tcp or udp tunnel: to a directory, say. A udp tunnel's connection carries datagrams. It is
-// decided, counted and recorded as any other,
-// as a caller with the identity as, which the tunnel's callers must let in. The call is over with the connection's Close, and
-// breaks off when ctx ends. The error is a *protocol.Error.
+// Dial carries a call of the relay's own to a tcp or udp tunnel: to a directory, say. A udp tunnel's connection carries
+// datagrams. The call is decided, counted and recorded as any other, as a caller with the identity as, which the tunnel's
+// callers must let in. It is over with the connection's Close, and breaks off when ctx ends. The error is a *protocol.Error.
 func (g *Gateway) Dial(ctx context.Context, network protocol.Network, tunnel protocol.TunnelName, as certs.ID) (net.Conn, error) {
 	c := g.begin(ctx, nil, Proof{})
 	c.network = network

@@ -98,7 +98,7 @@ func (s *search) waits(agents []choice) bool {
 // failed takes in why the call failed on l, the link that next has returned last.
 func (s *search) failed(l *registry.Link, fault *protocol.Error) {
 	s.last = fault
-	if l.Transport == registry.Lane && errors.Is(fault, link.ErrStreamLimit) && s.waited < laneWait {
+	if l.Transport == registry.Lane && errors.Is(fault, link.ErrStreamLimit) && l.Calls() < s.router.perLink && s.waited < laneWait {
 		s.tried = s.tried[:len(s.tried)-1] // another call was quicker to the lane: the next free one is as good
 		s.waited += lanePoll               // so that it ends
 		return

@@ -94,6 +94,23 @@ func TestCallThatLosesTheRaceForALaneWaitsForAnother(t *testing.T) {
 	_ = s.Close()
 }
 
+// A link that has as many calls as it may have is no race: to try it again and again would only burn time.
+func TestALaneLinkAtItsLimitIsTriedOnce(t *testing.T) {
+	r := newRig(t)
+	r.perLink = 1
+	l := r.start(routetest.Options{Wrap: withLanes(4, 3)}, accepts).Link
+	l.Begin()
+	defer l.End()
+	s := r.search("orders")
+	if got := s.next(t.Context()); got != l {
+		t.Fatalf("%v comes first", got)
+	}
+	s.failed(l, protocol.AsError(openFault(link.ErrStreamLimit)))
+	if s.next(t.Context()) != nil {
+		t.Error("the link is tried again")
+	}
+}
+
 // accepts serves a call until the relay lets go of it.
 func accepts(_ context.Context, _ *protocol.Open, s link.Stream) {
 	if routetest.Accept(s) == nil {
