@@ -55,7 +55,7 @@ func (c *call) party() (limit.Key, limit.Quota) {
 	case tunnel.PerUser:
 		key.Name = p.Issuer() + " " + p.User()
 	case tunnel.PerSource:
-		key.Name = c.source.String()
+		key.Name = limit.Source(c.source).String()
 	case tunnel.PerCaller:
 		if !p.Caller.IsZero() {
 			key.Name = p.Caller.String()

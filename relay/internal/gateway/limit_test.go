@@ -185,6 +185,25 @@ func TestOnlyTheProxiesThatAreBelievedSayWhereACallIsFrom(t *testing.T) {
 	}
 }
 
+func TestAQuotaBySourceCountsAnIPv6Network(t *testing.T) {
+	r := newRig(t, func(_ string, t *tunnel.Tunnel) { t.Quota, t.Per = limit.Quota{Rate: 0.01, Burst: 1}, tunnel.PerSource })
+	r.backend(func(http.ResponseWriter, *http.Request) {})
+	r.cfg.TrustedProxies = func() int { return 1 }
+	for _, c := range []struct {
+		source string
+		status int
+	}{
+		{"203.0.113.1", 200}, {"203.0.113.1", 429}, {"203.0.113.2", 200},
+		{"2001:db8::1", 200}, {"2001:db8::2", 429}, {"2001:db8:0:1::1", 200},
+	} {
+		req := r.request("GET", "orders", "/", nil)
+		req.Header.Set("X-Forwarded-For", c.source)
+		if res, _ := r.do(req); res.StatusCode != c.status {
+			t.Errorf("from %s: got %d, want %d", c.source, res.StatusCode, c.status)
+		}
+	}
+}
+
 func TestATunnelMayBeCalledFromItsNetworksAlone(t *testing.T) {
 	r := newRig(t, func(name string, t *tunnel.Tunnel) {
 		switch name {

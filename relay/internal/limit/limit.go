@@ -49,7 +49,7 @@ type Gate struct {
 	recent  *list.List                     // most recently used first
 }
 
-// source is one address (IPv4) or one /64 (IPv6: what a single customer has).
+// source is what is known of one Source.
 type source struct {
 	prefix   netip.Prefix
 	open     int
@@ -106,14 +106,21 @@ func (g *Gate) Unproved() int {
 	return g.open
 }
 
-// sourceOf finds or makes addr's source and marks it as used last. g.mu is held.
-func (g *Gate) sourceOf(addr netip.Addr) *source {
+// Source is what counts as one source: an IPv4 address, or the /64 of an IPv6 address, which is what a single customer has. It is
+// zero where there is no address.
+func Source(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := 32
 	if addr.Is6() {
 		bits = 64
 	}
 	prefix, _ := addr.Prefix(bits) // cannot fail: the length fits the family and there is no zone
+	return prefix
+}
+
+// sourceOf finds or makes addr's source and marks it as used last. g.mu is held.
+func (g *Gate) sourceOf(addr netip.Addr) *source {
+	prefix := Source(addr)
 	if e, ok := g.sources[prefix]; ok {
 		g.recent.MoveToFront(e)
 		return e.Value.(*source)
