@@ -1,16 +1,19 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
 
+	"github.com/fairlead/fairlead/certs/bearer"
 	"github.com/fairlead/fairlead/protocol"
 	"github.com/fairlead/fairlead/relay/internal/authn"
 	"github.com/fairlead/fairlead/relay/internal/limit"
@@ -182,6 +185,35 @@ func TestOnlyTheProxiesThatAreBelievedSayWhereACallIsFrom(t *testing.T) {
 	}
 	if got := sourceOf(netip.AddrPort{}, []string{"203.0.113.9"}, 1); got.IsValid() {
 		t.Errorf("at a local door: %s", got)
+	}
+}
+
+func TestAQuotaIsOfThePartyThatTheTunnelNames(t *testing.T) {
+	var keys []limit.Key
+	of := func(per tunnel.Party, p authn.Principal, source string) limit.Key {
+		c := &call{source: netip.MustParseAddr(source), decision: &policy.Decision{Tunnel: &tunnel.Tunnel{Name: "orders", Per: per}, Principal: p}}
+		key, _ := c.party()
+		return key
+	}
+	one := authn.Principal{Caller: mustID("spiffe://cloud.example/api/one"), App: &authn.App{ID: "shop"},
+		Token: &bearer.Token{Issuer: "https://idp.example", Subject: "ada"}}
+	two := authn.Principal{Caller: mustID("spiffe://cloud.example/api/two"), App: &authn.App{ID: "mobile"},
+		Token: &bearer.Token{Issuer: "https://other.example", Subject: "ada"}}
+	for per, together := range map[tunnel.Party]bool{
+		tunnel.PerCaller: false, tunnel.PerApp: false, tunnel.PerUser: false, tunnel.PerSource: false, tunnel.PerTunnel: true,
+	} {
+		a, b := of(per, one, "192.0.2.1"), of(per, two, "192.0.2.2")
+		if (a == b) != together {
+			t.Errorf("per %s: %+v and %+v", per, a, b)
+		}
+		if again := of(per, one, "192.0.2.1"); again != a {
+			t.Errorf("per %s: %+v, then %+v", per, a, again)
+		}
+		keys = append(keys, a)
+	}
+	slices.SortFunc(keys, func(a, b limit.Key) int { return cmp.Compare(a.Kind, b.Kind) })
+	if len(slices.Compact(keys)) != 5 {
+		t.Errorf("parties of two kinds count together: %+v", keys)
 	}
 }
 
